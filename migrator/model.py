@@ -1,0 +1,360 @@
+"""Records, their canonical form, and its digest. Pure: no I/O, no clock, no configuration.
+
+Adapters (``migrator.backends``) turn what a store holds into the canonical form and back; digests are taken over the
+canonical form only, so equal memories have equal digests in every store. docs/reference/canonical-form.md describes
+the encoding so that another program can recompute a digest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Names the canonical encoding; the first item of what is hashed. Journals keep digests for years:
+#: any change to the encoding needs a new name, and code that still computes the old one.
+ENCODING = "memmig-record-1"
+
+Kind = Literal["memory", "relationship"]
+KINDS: tuple[Kind, Kind] = ("memory", "relationship")
+
+#: str, int, float, bool, bytes, list, dict with str keys; None only inside lists and dicts.
+type Value = Any
+type Properties = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A node. ``properties`` is flat, without ``id``, in canonical form (see :func:`canonical`)."""
+
+    id: str
+    labels: tuple[str, ...]
+    properties: Properties
+
+
+@dataclass(frozen=True, slots=True)
+class Relationship:
+    """A directed edge. ``properties`` is flat, without ``id``, in canonical form (see :func:`canonical`)."""
+
+    id: str
+    type: str
+    from_id: str
+    to_id: str
+    properties: Properties
+
+
+type Record = Memory | Relationship
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corrupt:
+    """Something that a store holds and that is no record: JSON that does not parse, a row without an id, …
+
+    ``raw`` is the stored form as far as it could be read (typed as a record's values are), for quarantine.
+    """
+
+    kind: Kind
+    id: str
+    reason: str
+    raw: dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """Why one record cannot be stored exactly: which field, and a reason that a user understands."""
+
+    kind: Kind
+    id: str
+    field: str
+    reason: str
+
+
+# --- the known fields -----------------------------------------------------------------------------------------------
+
+#: Lists that a store may hold as JSON text (memorygraph 0.12 writes an empty one as the text "[]").
+LIST_FIELDS = frozenset(
+    {"tags", "context_files_involved", "context_languages", "context_frameworks", "context_technologies"}
+)
+OBJECT_FIELDS = frozenset({"context_additional_metadata"})
+FLOAT_FIELDS: dict[Kind, frozenset[str]] = {
+    "memory": frozenset({"importance", "confidence", "effectiveness"}),
+    "relationship": frozenset({"strength", "confidence", "success_rate"}),
+}
+INT_FIELDS: dict[Kind, frozenset[str]] = {
+    "memory": frozenset({"usage_count", "version"}),
+    "relationship": frozenset({"evidence_count", "validation_count", "counter_evidence_count"}),
+}
+TIME_FIELDS: dict[Kind, frozenset[str]] = {
+    "memory": frozenset({"created_at", "updated_at", "last_accessed", "context_timestamp"}),
+    "relationship": frozenset({"created_at", "last_validated", "valid_from", "valid_until", "recorded_at"}),
+}
+#: What layout 0.13 cannot leave out: its column defaults. Absent and default are the same in the canonical form.
+DEFAULTS: dict[Kind, dict[str, Value]] = {
+    "memory": {"tags": [], "importance": 0.5, "confidence": 0.8, "usage_count": 0, "version": 1},
+    "relationship": {
+        "strength": 0.5,
+        "confidence": 0.8,
+        "evidence_count": 1,
+        "validation_count": 0,
+        "counter_evidence_count": 0,
+    },
+}
+#: Reading a memory bumps these in the target; a difference in them alone is no foreign change (docs: sync).
+READ_BUMPED_FIELDS = frozenset({"usage_count", "last_accessed"})
+
+_INT64 = 1 << 63
+
+
+def _coerce_float(value: Value) -> Value:
+    if type(value) is int:
+        try:
+            number = float(value)
+        except OverflowError:
+            return value
+        return number if int(number) == value else value
+    return value
+
+
+def _coerce_int(value: Value) -> Value:
+    # -0.0 keeps its sign only as a float.
+    if type(value) is float and value.is_integer() and abs(value) < _INT64 and (value or str(value) == "0.0"):
+        return int(value)
+    return value
+
+
+def _no_constant(name: str) -> Value:
+    raise ValueError(name)
+
+
+def _no_duplicates(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        msg = "duplicate key"
+        raise ValueError(msg)
+    return found
+
+
+def _from_text(value: Value, wanted: type) -> Value:
+    """Parse JSON text of the wanted type; anything else, NaN and duplicate keys included, stays what it is."""
+    if type(value) is not str:
+        return value
+    if value in {"[]", "{}"}:  # by far the most common texts
+        return wanted() if value == str(wanted()) else value
+    try:
+        parsed = json.loads(value, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+    except (ValueError, RecursionError):
+        return value
+    return parsed if type(parsed) is wanted else value
+
+
+def _coerce_list(value: Value) -> Value:
+    return value if type(value) is list else _from_text(value, list)
+
+
+def _coerce_object(value: Value) -> Value:
+    return value if type(value) is dict else _from_text(value, dict)
+
+
+def _coercions(kind: Kind) -> dict[str, Any]:
+    found: dict[str, Any] = dict.fromkeys(FLOAT_FIELDS[kind], _coerce_float)
+    found.update(dict.fromkeys(INT_FIELDS[kind], _coerce_int))
+    if kind == "memory":
+        found.update(dict.fromkeys(LIST_FIELDS, _coerce_list))
+        found.update(dict.fromkeys(OBJECT_FIELDS, _coerce_object))
+    return found
+
+
+_COERCIONS: dict[Kind, dict[str, Any]] = {kind: _coercions(kind) for kind in KINDS}
+
+
+def canonical(kind: Kind, stored: Mapping[str, Value]) -> Properties:
+    """Return the canonical properties of a flat map: nulls and ``id`` left out, known fields typed where exact.
+
+    Texts of times stay as they were read (only :func:`digest` normalises them), and so does everything unknown.
+    """
+    coercions = _COERCIONS[kind]
+    found = {}
+    for key, value in stored.items():
+        if value is None or key == "id":
+            continue
+        coerce = coercions.get(key)
+        found[key] = value if coerce is None else coerce(value)
+    return found
+
+
+# --- times ----------------------------------------------------------------------------------------------------------
+
+_TIME = re.compile(
+    r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])[T ](?:[01]\d|2[0-3]):[0-5]\d"
+    r"(?::[0-5]\d(?:\.\d{1,6})?)?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)?",
+    re.ASCII,
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_MICROSECONDS_FROM = 10**14
+_EPOCH_MILLISECONDS_FROM = 10**11
+
+
+@lru_cache(maxsize=8192)
+def _parse_time_text(text: str) -> datetime | None:
+    if not _TIME.fullmatch(text):
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def parse_time(value: Value) -> datetime | None:
+    """Return the UTC instant of a time field's value, or None where it is not one, or finer than a microsecond.
+
+    Text: ``YYYY-MM-DD(T| )HH:MM[:SS[.f…]][Z|±HH:MM]``, up to 6 digits of fraction, without zone = UTC.
+    Numbers since 1970: at least 1e14 = microseconds, at least 1e11 = milliseconds, else seconds (by magnitude).
+    """
+    if type(value) is str:
+        return _parse_time_text(value)
+    if type(value) is float and value.is_integer() and abs(value) < _INT64:
+        value = int(value)
+    if type(value) is not int:
+        return None
+    size = abs(value)
+    factor = 1 if size >= _EPOCH_MICROSECONDS_FROM else 1_000 if size >= _EPOCH_MILLISECONDS_FROM else 1_000_000
+    try:
+        return _EPOCH + timedelta(microseconds=value * factor)
+    except OverflowError:
+        return None
+
+
+def time_text(moment: datetime) -> str:
+    """Return the canonical text of an instant: UTC, microseconds, ``Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27)
+
+
+@lru_cache(maxsize=8192)
+def _time_tag(text: str) -> dict[str, str] | None:
+    moment = _parse_time_text(text)
+    if moment is None:
+        return None
+    fraction = f".{moment.microsecond:06d}Z"
+    return {"t": moment.isoformat()[:19] + fraction}
+
+
+# --- digests --------------------------------------------------------------------------------------------------------
+
+_double = struct.Struct(">d").pack
+_NAN = {"f": "7ff8000000000000"}
+
+
+def _tagged(value: Value) -> Value:
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return value
+    if kind is float:
+        return {"f": _double(value).hex()} if value == value else _NAN  # noqa: PLR0124 - the NaN test
+    if kind is list:
+        return [_tagged(item) for item in value]
+    if kind is dict:
+        return {"m": {key: _tagged(item) for key, item in value.items()}}
+    if kind is bytes:
+        return {"b": value.hex()}
+    msg = f"no canonical encoding for {kind.__name__}"
+    raise TypeError(msg)
+
+
+def _tagged_properties(kind: Kind, properties: Properties) -> dict[str, Value]:
+    times = TIME_FIELDS[kind]
+    found: dict[str, Value] = {}
+    for key, value in properties.items():
+        sort = type(value)
+        if key in times:
+            if sort is str:
+                found[key] = _time_tag(value) or value
+            else:
+                moment = parse_time(value)
+                found[key] = _tagged(value) if moment is None else {"t": time_text(moment)}
+        elif sort is str:
+            found[key] = value
+        else:
+            found[key] = _tagged(value)
+    for key, default in DEFAULTS[kind].items():
+        value = properties.get(key)
+        if value == default and type(value) is type(default):
+            del found[key]
+    return found
+
+
+def _quoted(text: str) -> str:
+    # The standard library's escapes for what JSON must escape are those of RFC 8785; lone surrogates become \udxxx.
+    quoted = json.dumps(text, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", quoted)
+
+
+def _dumps(value: Value) -> str:
+    """Encode as ``orjson.dumps(value, OPT_SORT_KEYS)`` does, for what orjson refuses (lone surrogates, huge ints)."""
+    if type(value) is str:
+        return _quoted(value)
+    if type(value) is list:
+        return "[" + ",".join(map(_dumps, value)) + "]"
+    if type(value) is dict:
+        keys = sorted(value, key=lambda key: key.encode("utf-8", "surrogatepass"))
+        return "{" + ",".join(f"{_quoted(key)}:{_dumps(value[key])}" for key in keys) + "}"
+    return json.dumps(value)
+
+
+def encode(value: Value) -> bytes:
+    """Return the canonical JSON of a value made of str, int, bool, None, list and dict: UTF-8, keys sorted, no blanks."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        return _dumps(value).encode()
+
+
+def canonical_encoding(record: Record) -> bytes:
+    """Return the bytes whose SHA-256 is the record's digest."""
+    if type(record) is Memory:
+        properties = _tagged_properties("memory", record.properties)
+        return encode([ENCODING, "memory", record.id, sorted(record.labels), properties])
+    assert type(record) is Relationship  # noqa: S101 - narrows the union
+    properties = _tagged_properties("relationship", record.properties)
+    return encode([ENCODING, "relationship", record.id, record.type, record.from_id, record.to_id, properties])
+
+
+def digest(record: Record) -> str:
+    """Return the record's digest: 64 hexadecimal digits of the SHA-256 over its canonical encoding."""
+    return sha256(canonical_encoding(record)).hexdigest()
+
+
+def kind_of(record: Record) -> Kind:
+    """Return ``memory`` or ``relationship``."""
+    return "memory" if type(record) is Memory else "relationship"
+
+
+def field_digests(record: Record) -> dict[str, str]:
+    """Return a digest per canonical property, and ``:labels``, ``:type``, ``:from``, ``:to`` for the rest.
+
+    Two records of one id have equal digests exactly when these maps are equal; the keys that differ name the fields.
+    """
+    if type(record) is Memory:
+        tagged = _tagged_properties("memory", record.properties)
+        rest: dict[str, Value] = {":labels": sorted(record.labels)}
+    else:
+        assert type(record) is Relationship  # noqa: S101 - narrows the union
+        tagged = _tagged_properties("relationship", record.properties)
+        rest = {":type": record.type, ":from": record.from_id, ":to": record.to_id}
+    return {key: sha256(encode(value)).hexdigest() for key, value in (tagged | rest).items()}
+
+
+def differing_fields(one: Record, other: Record) -> list[str]:
+    """Return the names of the fields in which two records differ, sorted; empty exactly when the digests are equal."""
+    left, right = field_digests(one), field_digests(other)
+    return sorted(key for key in left.keys() | right.keys() if left.get(key) != right.get(key))
