@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from migrator import urls
@@ -12,13 +11,14 @@ from migrator.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 Layout = Literal["0.12", "0.13"]
 ConflictPolicy = Literal["skip", "overwrite", "newest", "fail"]
 UnstorablePolicy = Literal["stop", "quarantine"]
 Role = Literal["from", "to"]
 
-DEFAULT_GRAPH = "memorygraph"
+DEFAULT_GRAPH = urls.DEFAULT_GRAPH
 DEFAULT_BATCH_SIZE = 1_000
 
 
@@ -56,13 +56,17 @@ class BackendConfig:
     all_labels: bool = False
     timeout: float = 60.0  #: seconds for one request to a server
 
+    def __post_init__(self) -> None:
+        """Accept the backend as text: from a URL, from a journal."""
+        object.__setattr__(self, "backend", BackendType(self.backend))
+
     @classmethod
     def from_url(cls, url: str, **changes: Any) -> BackendConfig:  # noqa: ANN401 - dataclasses.replace's own
         """Parse a URL or a bare backend name (``sqlite:///path``, ``falkordb://host:6379/graph``, …; DESIGN).
 
         Raises UsageError for an unknown scheme and for a password in the URL unless ``password`` is among ``changes``.
         """
-        return replace(cls(**urls.parse(url)), **changes)
+        return replace(cls(**urls.parse(url, secrets="password" in changes)), **changes)
 
     @classmethod
     def from_env(cls, role: Role = "from", environ: Mapping[str, str] | None = None) -> BackendConfig:
