@@ -58,7 +58,7 @@ type Record = Memory | Relationship
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corrupt:
-    """Something that a store holds and that is no record: JSON that does not parse, a row without an id, …
+    """Something that a store holds and that is no record, such as JSON that does not parse or a row without an id.
 
     ``raw`` is the stored form as far as it could be read (typed as a record's values are), for quarantine.
     """
@@ -112,7 +112,18 @@ DEFAULTS: dict[Kind, dict[str, Value]] = {
 #: Reading a memory bumps these in the target; a difference in them alone is no foreign change (docs: sync).
 READ_BUMPED_FIELDS = frozenset({"usage_count", "last_accessed"})
 
+#: Lists and maps nested deeper than this are no values: without a limit the form would depend on the stack's size.
+MAX_DEPTH = 100
+
 _INT64 = 1 << 63
+
+
+def too_deep(value: Value, levels: int = MAX_DEPTH) -> bool:
+    """Return whether lists and maps are nested more than ``levels`` deep in a value."""
+    kind = type(value)
+    if kind is not list and kind is not dict:
+        return False
+    return levels == 0 or any(too_deep(item, levels - 1) for item in (value if kind is list else value.values()))
 
 
 def _coerce_float(value: Value) -> Value:
@@ -145,7 +156,7 @@ def _no_duplicates(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
 
 
 def _from_text(value: Value, wanted: type) -> Value:
-    """Parse JSON text of the wanted type; anything else, NaN and duplicate keys included, stays what it is."""
+    """Parse JSON text of the wanted type; anything else stays what it is: NaN, duplicate keys, too deep a nesting."""
     if type(value) is not str:
         return value
     if value in {"[]", "{}"}:  # by far the most common texts
@@ -154,7 +165,7 @@ def _from_text(value: Value, wanted: type) -> Value:
         parsed = json.loads(value, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError):
         return value
-    return parsed if type(parsed) is wanted else value
+    return parsed if type(parsed) is wanted and not too_deep(parsed) else value
 
 
 def _coerce_list(value: Value) -> Value:
@@ -312,7 +323,7 @@ def _dumps(value: Value) -> str:
 
 
 def encode(value: Value) -> bytes:
-    """Return the canonical JSON of a value made of str, int, bool, None, list and dict: UTF-8, keys sorted, no blanks."""
+    """Return the canonical JSON of str, int, bool, None, and lists and dicts of them: UTF-8, keys sorted, no blanks."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError:
@@ -340,9 +351,10 @@ def kind_of(record: Record) -> Kind:
 
 
 def field_digests(record: Record) -> dict[str, str]:
-    """Return a digest per canonical property, and ``:labels``, ``:type``, ``:from``, ``:to`` for the rest.
+    """Return a digest per field: one per canonical property, and ``:labels``, ``:type``, ``:from``, ``:to``.
 
     Two records of one id have equal digests exactly when these maps are equal; the keys that differ name the fields.
+    A property whose own name begins with a colon is the field with one more colon (see :func:`property_of`).
     """
     if type(record) is Memory:
         tagged = _tagged_properties("memory", record.properties)
@@ -351,7 +363,15 @@ def field_digests(record: Record) -> dict[str, str]:
         assert type(record) is Relationship  # noqa: S101 - narrows the union
         tagged = _tagged_properties("relationship", record.properties)
         rest = {":type": record.type, ":from": record.from_id, ":to": record.to_id}
-    return {key: sha256(encode(value)).hexdigest() for key, value in (tagged | rest).items()}
+    fields = {f":{key}" if key.startswith(":") else key: value for key, value in tagged.items()}
+    return {key: sha256(encode(value)).hexdigest() for key, value in (fields | rest).items()}
+
+
+def property_of(field: str) -> str | None:
+    """Return the name of the property that a field is, or None for ``:labels``, ``:type``, ``:from`` and ``:to``."""
+    if field.startswith("::"):
+        return field[1:]
+    return None if field.startswith(":") else field
 
 
 def differing_fields(one: Record, other: Record) -> list[str]:
