@@ -1,0 +1,159 @@
+"""What earlier runs know of an id: the base of a pair, who else holds it, what a run has decided already.
+
+Each question about ids is answered from a temporary table that one pass over the entries fills, sorted by id, so memory
+stays bounded and a journal without earlier runs costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, text
+
+from journal import reader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from journal.engine import Database
+
+#: Ids in one query; SQLite's default allows 999 parameters in old versions.
+_IDS = 500
+
+_EQUAL = "('created', 'updated', 'unchanged')"
+_OPEN = "('conflict', 'quarantined', 'retained', 'changing')"
+_WRITTEN = "('created', 'updated', 'deleted', 'restored')"
+
+# One row per id: where its facts stand in ``entries``. Rows that a rollback retained keep their id open.
+_FILL_BASES = """
+INSERT INTO {table} SELECT kind, entity_id,
+    max(CASE WHEN phase = 'forward' AND action IN {equal} AND after_digest IS NOT NULL THEN seq ELSE 0 END),
+    max(CASE WHEN phase = 'forward' AND action = 'created' THEN seq ELSE 0 END),
+    max(CASE WHEN phase = 'forward' AND action = 'deleted' THEN seq ELSE 0 END),
+    max(seq)
+FROM (
+    SELECT seq, phase, kind, entity_id, action, after_digest FROM applied_entries WHERE run_id IN :runs
+    UNION ALL
+    SELECT e.seq, e.phase, e.kind, e.entity_id, e.action, e.after_digest
+    FROM entries e JOIN batches b ON b.run_id = e.run_id AND b.batch = e.batch
+    WHERE e.run_id IN :runs AND e.phase = 'rollback' AND e.action = 'retained' AND b.status = 'applied'
+) AS standing
+GROUP BY kind, entity_id
+"""
+_GET_BASES = """
+SELECT t.entity_id, CASE WHEN t.equal_seq > t.deleted_seq THEN e.after_digest END,
+    t.created_seq > t.deleted_seq, coalesce(e.run_id, l.run_id), CASE WHEN l.action IN {open} THEN l.action END
+FROM {table} t LEFT JOIN entries e ON e.seq = t.equal_seq AND t.equal_seq > t.deleted_seq
+JOIN entries l ON l.seq = t.last_seq
+WHERE t.kind = :kind AND t.entity_id IN :ids
+"""
+_FILL_DECIDED = """
+INSERT INTO {table} SELECT kind, entity_id, max(seq) FROM applied_entries WHERE run_id = :run GROUP BY kind, entity_id
+"""
+_GET_DECIDED = """
+SELECT t.entity_id, e.action FROM {table} t JOIN entries e ON e.seq = t.last_seq
+WHERE t.kind = :kind AND t.entity_id IN :ids
+"""
+# Every planned row of the run counts, also refused and lost ones: its rollback decides by content, and must not take
+# for its own what a later run wrote.
+_LATER_WRITERS = """
+SELECT DISTINCT a.run_id FROM applied_entries a JOIN batches b ON b.run_id = a.run_id AND b.batch = a.batch
+WHERE b.writes AND a.run_id IN :later AND a.action IN {written} AND (a.kind, a.entity_id) IN (
+    SELECT e.kind, e.entity_id FROM entries e
+    JOIN batches w ON w.run_id = e.run_id AND w.batch = e.batch
+    WHERE e.run_id = :run AND e.phase = 'forward' AND w.writes AND e.action IN {written}
+    AND (e.kind, e.entity_id) NOT IN (SELECT kind, entity_id FROM taken_back WHERE run_id = :run)
+)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """What a pair knows of an id."""
+
+    digest: str | None  #: at which the pair last saw both sides equal; None: never, or deleted since (only ``open``)
+    created: bool  #: the pair created it in the target, and that was neither rolled back nor deleted
+    run_id: str  #: of the row that says so
+    open: str | None  #: conflict, quarantined, retained or changing, where that is what last became of the id
+
+
+class _IdTable:
+    """A temporary table keyed by (kind, entity_id), filled once; anew when the database was opened anew."""
+
+    def __init__(self, database: Database, name: str, columns: str, fill: str, **parameters: Any) -> None:  # noqa: ANN401
+        self._database = database
+        self._name = name
+        self._columns = columns
+        self._fill = fill
+        self._parameters = parameters
+        self._generation = -1
+
+    def rows(self, query: str, kind: str, ids: Sequence[str], **names: str) -> Iterator[Any]:
+        """Yield the rows of a query with ``{table}``, ``:kind`` and ``:ids`` for any number of ids."""
+        statement = text(query.format(table=self._name, **names)).bindparams(bindparam("ids", expanding=True))
+        for start in range(0, len(ids), _IDS):
+            chunk = list(ids[start : start + _IDS])
+            self._build()
+            yield from self._database.rows(statement, {"kind": kind, "ids": chunk})
+
+    def _build(self) -> None:
+        if self._generation == self._database.generation:
+            return
+        fill = text(self._fill.format(table=self._name, equal=_EQUAL))
+        for key, value in self._parameters.items():
+            fill = fill.bindparams(bindparam(key, expanding=isinstance(value, list)))
+        with self._database.transaction() as connection:
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {self._name}")
+            connection.exec_driver_sql(
+                f"CREATE TEMPORARY TABLE {self._name} (kind TEXT NOT NULL, entity_id TEXT NOT NULL, {self._columns}, "
+                "PRIMARY KEY (kind, entity_id)) WITHOUT ROWID"
+            )
+            connection.execute(fill, self._parameters)
+        self._generation = self._database.generation
+
+
+class Bases:
+    """The bases of one pair, as of when it was first asked."""
+
+    def __init__(self, database: Database, name: str, runs: Sequence[str]) -> None:
+        """Answer for these runs of the pair, by a temporary table of this name."""
+        columns = "equal_seq INTEGER, created_seq INTEGER, deleted_seq INTEGER, last_seq INTEGER"
+        self._empty = not runs
+        self._table = _IdTable(database, name, columns, _FILL_BASES, runs=list(runs))
+
+    def get(self, kind: str, ids: Sequence[str]) -> dict[str, Base]:
+        """Return what the pair knows of these ids; those it never saw are left out."""
+        if self._empty:
+            return {}
+        return {
+            entity_id: Base(digest=digest, created=bool(created), run_id=run_id, open=is_open)
+            for entity_id, digest, created, run_id, is_open in self._table.rows(_GET_BASES, kind, ids, open=_OPEN)
+        }
+
+
+class Decided:
+    """What one run has decided already, as of when it was first asked."""
+
+    def __init__(self, database: Database, name: str, run_id: str) -> None:
+        """Answer for this run, by a temporary table of this name."""
+        self._table = _IdTable(database, name, "last_seq INTEGER", _FILL_DECIDED, run=run_id)
+
+    def get(self, kind: str, ids: Sequence[str]) -> dict[str, str]:
+        """Return {id: last applied action} for those of these ids that the run decided."""
+        return dict(self._table.rows(_GET_DECIDED, kind, ids))
+
+
+def later_writers(database: Database, run_id: str) -> list[str]:
+    """Return the later runs on the same target that wrote an id that this run meant to write, oldest first."""
+    opened = reader.openings(database)
+    own = next((number for number, (name, _) in enumerate(opened) if name == run_id), None)
+    if own is None:
+        return []
+    target = opened[own][1].target_store
+    later = [name for name, run in opened[own + 1 :] if run.target_store == target]
+    if not later:
+        return []
+    query = text(_LATER_WRITERS.format(written=_WRITTEN)).bindparams(bindparam("later", expanding=True))
+    found = {row[0] for row in database.rows(query, {"later": later, "run": run_id})}
+    return [name for name in later if name in found]

@@ -1,0 +1,240 @@
+"""How the journal's database is opened, read, written and copied: the only file that knows that it is SQLite.
+
+Writing: one connection, WAL, ``synchronous=FULL`` (WAL with NORMAL loses acknowledged commits in a power cut).
+Reading leaves no trace: ``mode=ro`` alone makes and leaves ``-shm`` and ``-wal`` beside a WAL database and fails in a
+read-only folder [measured, SQLite 3.40.1], so a journal at rest is opened ``immutable=1``, and looked at again when its
+file moved under a read; one with a log left by a killed process is read from a temporary copy; one that a live process
+writes is opened ``mode=ro``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import tempfile
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from journal import lock
+from journal.errors import JournalDamaged, JournalLocked, MemmigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from sqlalchemy import Connection, Engine, Executable
+    from sqlalchemy.pool import ConnectionPoolEntry
+
+_BUSY_SECONDS = 10
+_WRITE_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    # A checkpoint per 16 MB instead of 4: it syncs twice, and the log holds everything meanwhile.
+    "PRAGMA wal_autocheckpoint=4000",
+    # INSERT OR REPLACE deletes; without this it would do so behind the back of the append-only triggers.
+    "PRAGMA recursive_triggers=ON",
+)
+#: Bytes of a temporary table in memory before it goes to a file.
+_CACHE_PRAGMAS = ("PRAGMA temp_store=FILE", "PRAGMA cache_size=-16000")
+_ATTEMPTS = 5
+
+type Fingerprint = tuple[tuple[int, int] | None, ...]
+
+
+def _translate(path: Path, error: sqlite3.Error) -> MemmigError | None:
+    name = getattr(error, "sqlite_errorname", None) or ""
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return JournalDamaged(f"{path} is damaged or no journal: {error}", hint="memmig journal check")
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return JournalLocked(f"the journal {path} is in use by another program", hint="end it and try again")
+    if name.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN")):
+        return lock.not_writable(path, str(error))
+    return None
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn the driver's errors into those of ``journal.errors``; what is none of them is a bug and passes."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        known = _translate(path, cause) if isinstance(cause, sqlite3.Error) else None
+        if known is None:
+            raise
+        raise known from error
+    except OSError as error:
+        raise lock.not_writable(path, error.strerror or str(error)) from error
+
+
+def _uri(path: Path, options: str) -> str:
+    return f"file:{quote(str(path.absolute()))}?{options}"
+
+
+def _engine(path: Path, options: str, pragmas: tuple[str, ...], begin: str) -> Engine:
+    def connect() -> sqlite3.Connection:
+        # No implicit commits around schema changes: transactions begin and end where this file says so. One thread at
+        # a time uses it, but not always the one that opened it.
+        return sqlite3.connect(
+            _uri(path, options), uri=True, isolation_level=None, timeout=_BUSY_SECONDS, check_same_thread=False
+        )
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+        for pragma in (*pragmas, *_CACHE_PRAGMAS):
+            connection.execute(pragma).close()
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def looks_foreign(path: Path) -> bool:
+    """Return whether a database at rest holds tables that are not a journal's, without leaving a trace."""
+    if not path.exists() or path.stat().st_size == 0 or lock.wal_path(path).exists():
+        return False
+    with translated(path), closing(sqlite3.connect(_uri(path, "mode=ro&immutable=1"), uri=True)) as connection:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return bool(names) and "events" not in names
+
+
+class Database:
+    """The one connection to a journal. ``generation`` rises when a read-only one had to be opened anew.
+
+    Temporary tables are lost then: who made some compares generations.
+    """
+
+    def __init__(self, path: Path, *, writable: bool) -> None:
+        """Open it; the caller holds the lock for writing."""
+        self.path = path
+        self.writable = writable
+        self.generation = 0
+        self._immutable: Fingerprint | None = None
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        with translated(path):
+            self._connection = self._open()
+
+    def _open(self) -> Connection:
+        if self.writable:
+            return _engine(self.path, "mode=rw", _WRITE_PRAGMAS, "BEGIN IMMEDIATE").connect()
+        log = lock.wal_path(self.path)
+        pending = log.exists() and log.stat().st_size > 0
+        if lock.holder(self.path) is not None and log.exists() and lock.shm_path(self.path).exists():
+            return _engine(self.path, "mode=ro", (), "BEGIN").connect()
+        if pending:
+            return _engine(self._copied(), "mode=rw", (), "BEGIN").connect()
+        self._immutable = self._fingerprint()
+        return _engine(self.path, "mode=ro&immutable=1", (), "BEGIN").connect()
+
+    def _fingerprint(self) -> Fingerprint:
+        found: list[tuple[int, int] | None] = []
+        for place in (self.path, lock.wal_path(self.path)):
+            try:
+                status = place.stat()
+            except FileNotFoundError:
+                found.append(None)
+            else:
+                found.append((status.st_size, status.st_mtime_ns))
+        return tuple(found)
+
+    def _copied(self) -> Path:
+        self._copy = tempfile.TemporaryDirectory(prefix="memmig-journal-")
+        place = Path(self._copy.name) / "journal.db"
+        for _ in range(_ATTEMPTS):
+            before = self._fingerprint()
+            shutil.copyfile(self.path, place)
+            log = lock.wal_path(self.path)
+            if log.exists():
+                shutil.copyfile(log, lock.wal_path(place))
+            if self._fingerprint() == before:
+                return place
+        msg = f"the journal {self.path} changes while it is read"
+        raise JournalLocked(msg, hint="wait until the process that writes it has ended")
+
+    def rows(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> list[Any]:
+        """Return all rows of a query: keep the answers small. Must not be called within :meth:`transaction`."""
+        for _ in range(_ATTEMPTS):
+            try:
+                with translated(self.path), self._connection.begin():
+                    found = list(self._connection.execute(statement, parameters or {}).all())
+            except JournalDamaged:
+                if not self._reopened():
+                    raise
+            else:
+                if not self._reopened():
+                    return found
+        msg = f"the journal {self.path} changes while it is read"
+        raise JournalLocked(msg, hint="wait until the process that writes it has ended")
+
+    def _reopened(self) -> bool:
+        """Open anew and return True where an ``immutable`` file was changed since it was opened."""
+        if self._immutable is None or self._immutable == self._fingerprint():
+            return False
+        self._immutable = None
+        self._disconnect()
+        with translated(self.path):
+            self._connection = self._open()
+        self.generation += 1
+        return True
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction: all of it or nothing, on disk when it ends. Temporary tables are made in one, too."""
+        with translated(self.path), self._connection.begin():
+            yield self._connection
+
+    @property
+    def connection(self) -> Connection:
+        """The connection, outside any transaction."""
+        return self._connection
+
+    def copy_to(self, place: Path, *, replace: bool = False) -> None:
+        """Write a complete copy, 0600; JournalNotWritable where something stands there, unless ``replace``."""
+        if place.is_symlink() or (place.exists() and not replace):
+            raise lock.not_writable(place, "it is there already")
+        unfinished = place.with_name(place.name + ".part")
+        with translated(place):
+            unfinished.unlink(missing_ok=True)
+            os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+            try:
+                with closing(sqlite3.connect(unfinished)) as copy:
+                    self._driver().backup(copy)
+                    # At rest it shall be one file.
+                    copy.execute("PRAGMA journal_mode=DELETE").close()
+                if replace:
+                    unfinished.replace(place)
+                else:
+                    # Unlike a rename, a link refuses what was put there meanwhile.
+                    place.hardlink_to(unfinished)
+            finally:
+                unfinished.unlink(missing_ok=True)
+
+    def _driver(self) -> sqlite3.Connection:
+        driver = self._connection.connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - narrows SQLAlchemy's Any
+        return driver
+
+    def integrity_problems(self) -> list[str]:
+        """Return what SQLite's own check finds."""
+        return [f"SQLite: {row[0]}" for row in self.rows(text("PRAGMA integrity_check")) if row[0] != "ok"]
+
+    def _disconnect(self) -> None:
+        self._connection.close()
+        self._connection.engine.dispose()
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""
+        self._disconnect()
+        if self._copy is not None:
+            self._copy.cleanup()
+            self._copy = None

@@ -1,0 +1,326 @@
+"""The journal: append events and entries, ask what they say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+from uuid import uuid4
+
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from journal import audit, bases, lock, reader, schema, state, tables
+from journal.chain import NO_HASH, Entry, entry_rows, event_hash, rows_digest
+from journal.engine import Database, looks_foreign
+from journal.errors import JournalDamaged, JournalLocked, JournalNotWritable, MemmigError, NoSuchRun
+from journal.events import Event, JournalCreated, Planned, to_payload
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from sqlalchemy import Connection, Table
+
+    from journal.audit import CheckReport
+    from journal.bases import Bases
+    from journal.chain import EntryRow, StoredEntry
+    from journal.events import Phase, StoredEvent
+    from journal.reader import Order
+    from journal.state import BatchStatus, RunState
+
+type Mode = Literal["write", "read"]
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Journal:
+    """One journal file, open for writing (by one process at a time) or for reading (by any number, without a trace).
+
+    Not for several threads at once. ``warnings`` and ``damaged`` (a text, or None) say what opening it showed.
+    """
+
+    def __init__(
+        self, database: Database, clock: Callable[[], datetime], held: lock.Lock | None, warnings: Sequence[str]
+    ) -> None:
+        """Use :meth:`open`."""
+        self.path = database.path
+        self.warnings = list(warnings)
+        self.damaged: str | None = None
+        self.id = ""  #: UUID; "" in an empty journal that is only read
+        self._database = database
+        self._clock = clock
+        self._lock = held
+        self._failed: MemmigError | None = None
+        self._versions: dict[str, int] = {}
+        self._bases: dict[tuple[str, str | None], Bases] = {}
+        self._decided: dict[str, bases.Decided] = {}
+
+    @classmethod
+    def open(cls, path: Path | str, *, mode: Mode = "write", clock: Callable[[], datetime] = _now) -> Self:
+        """Open a journal; ``write`` takes the lock, makes a missing one (folder 0700, file 0600), upgrades an older one.
+
+        JournalLocked (40), JournalDamaged (41: no journal, a symbolic link, or a broken chain; with ``read`` a broken
+        chain only sets ``damaged``), JournalTooNew (42), JournalNotWritable (43), NoSuchRun (52: ``read``, no file).
+        """
+        # Links in the way to the file are the user's own; only the file itself must not be one.
+        place = Path(path).expanduser()
+        place = place.parent.resolve() / place.name
+        return cls._for_writing(place, clock) if mode == "write" else cls._for_reading(place, clock)
+
+    @classmethod
+    def _for_reading(cls, path: Path, clock: Callable[[], datetime]) -> Self:
+        lock.refuse_links(path)
+        if not path.exists() or path.stat().st_size == 0:
+            msg = f"there is no journal at {path}"
+            raise NoSuchRun(msg, hint="nothing was journalled there yet; see --journal")
+        # Reading the file while this process has it open elsewhere would drop the locks of that connection.
+        if lock.holder(path) is None:
+            with lock.reading(path):
+                lock.refuse_garbage(path)
+        database = Database(path, writable=False)
+        journal = cls(database, clock, None, ())
+        try:
+            schema.require_today(database)
+            try:
+                audit.check_tail(database)
+            except JournalDamaged as error:
+                journal.damaged = error.message
+            journal._load()
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    @classmethod
+    def _for_writing(cls, path: Path, clock: Callable[[], datetime]) -> Self:
+        lock.refuse_links(path)
+        pid = lock.holder(path)
+        if pid is not None:
+            raise lock.locked(path, pid)
+        with lock.reading(path):
+            lock.refuse_garbage(path)
+            foreign = looks_foreign(path)
+        if foreign:
+            raise schema.no_journal(path)
+        warnings = lock.make_folder(path)
+        with lock.reading(path):
+            held = lock.Lock(path)
+        try:
+            warnings += lock.make_file(path)
+            database = Database(path, writable=True)
+        except BaseException:
+            held.release()
+            raise
+        journal = cls(database, clock, held, warnings)
+        try:
+            schema.prepare(database)
+            audit.check_tail(database)
+            journal._load()
+            if not journal.id:
+                journal.append("", JournalCreated(journal_id=str(uuid4())))
+                journal._load()
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def _load(self) -> None:
+        rows = self._database.rows(select(tables.events).order_by(tables.events.c.seq.desc()).limit(1))
+        self._tip: tuple[int, str] = (rows[0][0], rows[0][7]) if rows else (0, NO_HASH)
+        self._last_entry: int = self._database.rows(select(func.max(tables.entries.c.seq)))[0][0] or 0
+        first = self._database.rows(select(tables.events).where(tables.events.c.seq == 1))
+        if first:
+            event = reader.stored_event(tuple(first[0])).event
+            self.id = event.journal_id if isinstance(event, JournalCreated) else ""
+
+    def close(self) -> None:
+        """Free the file and the lock. Idempotent."""
+        self._database.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- writing --------------------------------------------------------------------------------------------------
+
+    def append(self, run_id: str, *events: Event, entries: Sequence[Entry] = ()) -> None:
+        """Append events, and with one plan among them its entries: one transaction, on disk when this returns.
+
+        ValueError, with nothing written, where the entries are not those of the plan or an outcome names no batch.
+        After JournalNotWritable (43) every further append fails: what is on disk is known only when it is opened anew.
+        """
+        if self._lock is None:
+            msg = f"the journal {self.path} is open for reading only"
+            raise JournalNotWritable(msg, hint="open it for writing")
+        if self._failed is not None:
+            raise self._failed
+        rows = self._planned_rows(run_id, events, entries)
+        try:
+            with self._database.transaction() as connection:
+                tip, version = self._insert(connection, run_id, events, rows)
+        except IntegrityError as error:
+            msg = f"the journal {self.path} was written by another program meanwhile, or a batch number was used twice"
+            self._failed = JournalLocked(msg, hint="end the other program, then resume")
+            raise self._failed from error
+        except MemmigError as error:
+            self._failed = error
+            raise
+        self._tip = tip
+        self._versions[run_id] = version
+        self._last_entry += len(rows)
+
+    @staticmethod
+    def _planned_rows(run_id: str, events: Sequence[Event], entries: Sequence[Entry]) -> list[EntryRow]:
+        plans = [event for event in events if isinstance(event, Planned)]
+        if len(plans) > 1 or (entries and not plans):
+            msg = "entries belong to exactly one plan"
+            raise ValueError(msg)
+        if not plans:
+            return []
+        rows = entry_rows(run_id, plans[0].batch, plans[0].phase, entries)
+        if len(rows) != plans[0].rows or rows_digest(rows) != plans[0].digest:
+            msg = f"the entries of batch {plans[0].batch} are not those of its plan"
+            raise ValueError(msg)
+        return rows
+
+    def _insert(
+        self, connection: Connection, run_id: str, events: Sequence[Event], rows: list[EntryRow]
+    ) -> tuple[tuple[int, str], int]:
+        version = self._version(connection, run_id)
+        seq, previous = self._tip
+        recorded_at = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        for event in events:
+            seq, version = seq + 1, version + 1
+            payload = to_payload(event).decode()
+            columns = (seq, run_id, version, event.type, event.type_version, recorded_at, payload)
+            previous = event_hash(previous, columns)
+            connection.exec_driver_sql(_insert_sql(tables.events), (*columns, previous))
+            self._project(connection, run_id, event)
+        if rows:
+            first = self._last_entry + 1
+            connection.exec_driver_sql(
+                _insert_sql(tables.entries), [(number, *row) for number, row in enumerate(rows, first)]
+            )
+        return (seq, previous), version
+
+    def _version(self, connection: Connection, run_id: str) -> int:
+        known = self._versions.get(run_id)
+        if known is None:
+            query = select(func.max(tables.events.c.version)).where(tables.events.c.run_id == run_id)
+            known = connection.execute(query).scalar() or 0
+        return known
+
+    def _project(self, connection: Connection, run_id: str, event: Event) -> None:
+        if isinstance(event, Planned):
+            values = (
+                *(run_id, event.batch, event.phase, event.kind, event.operation, event.shape, event.rows, event.digest),
+                *(event.writes, state.planned_status(event), self._last_entry + 1),
+            )
+            connection.exec_driver_sql(_insert_sql(tables.batches), values)
+        table = tables.batches
+        for number, status in state.outcomes(event):
+            named = update(table).where(table.c.run_id == run_id, table.c.batch == number).values(status=status)
+            if connection.execute(named).rowcount != 1:
+                msg = f"run {run_id} never planned a batch {number}"
+                raise ValueError(msg)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def resolve(self, run_id: str) -> str:
+        """Return the one run id that begins with these (at least four) characters; NoSuchRun (52) otherwise."""
+        return reader.resolve(self._database, run_id)
+
+    def state(self, run_id: str) -> RunState:
+        """Return the fold of a run's events; ``run_id`` as in :meth:`resolve`."""
+        return state.fold(self.events(self.resolve(run_id)))
+
+    def runs(self) -> list[RunState]:
+        """Return every run's state, in the order of opening."""
+        return reader.read_runs(self._database)
+
+    def events(self, run_id: str | None = None) -> Iterator[StoredEvent]:
+        """Yield the events of one run (its full id), or all, in order."""
+        return reader.read_events(self._database, run_id)
+
+    def entries(
+        self,
+        run_id: str,
+        *,
+        phase: Phase | None = "forward",
+        order: Order = "asc",
+        statuses: Collection[BatchStatus] | None = None,
+    ) -> Iterator[StoredEntry]:
+        """Yield a run's entries by (batch, seq), in bounded memory; of batches planned before the first is taken.
+
+        ``phase`` None: both. ``statuses``: only of batches that have one of these. Appends may go on in between.
+        """
+        return reader.read_entries(self._database, run_id, phase=phase, order=order, statuses=statuses)
+
+    def batch_entries(self, run_id: str, batch: int) -> list[StoredEntry]:
+        """Return a batch's entries in their order; NoSuchRun (52) where it was never planned."""
+        return reader.batch_entries(self._database, run_id, batch)
+
+    def find(self, entity_id: str) -> list[StoredEntry]:
+        """Return every entry of a memory's or relationship's id, oldest first (a full scan)."""
+        return reader.find(self._database, entity_id)
+
+    def export(self, run_id: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield events and entries as JSON-able dicts, in order: see ``reader.export``."""
+        return reader.export(self._database, run_id)
+
+    def bases(self, pair: str, *, exclude: str | None = None) -> Bases:
+        """Return the bases of a pair, of all its runs but ``exclude``; as of when they are first asked for."""
+        key = (pair, exclude)
+        if key not in self._bases:
+            runs = [name for name, run in reader.openings(self._database) if run.pair == pair and name != exclude]
+            self._bases[key] = bases.Bases(self._database, f"bases_{len(self._bases)}", runs)
+        return self._bases[key]
+
+    def other_holders(self, pair: str, target_store: str, kind: str, ids: Sequence[str]) -> dict[str, set[str]]:
+        """Return {id: other pairs into the same target store that have a base of it}; ids without any are left out."""
+        others = {run.pair for _, run in reader.openings(self._database) if run.target_store == target_store} - {pair}
+        found: dict[str, set[str]] = {}
+        for other in sorted(others):
+            for entity_id, base in self.bases(other).get(kind, ids).items():
+                if base.digest is not None:
+                    found.setdefault(entity_id, set()).add(other)
+        return found
+
+    def index_run(self, run_id: str) -> None:
+        """Make :meth:`applied_actions` of this run see what was applied up to now."""
+        self._decided[run_id] = bases.Decided(self._database, f"decided_{len(self._decided)}", run_id)
+
+    def applied_actions(self, run_id: str, kind: str, ids: Sequence[str]) -> dict[str, str]:
+        """Return {id: action} for those of these ids that the run had decided when :meth:`index_run` was called."""
+        if run_id not in self._decided:
+            self.index_run(run_id)
+        return self._decided[run_id].get(kind, ids)
+
+    def later_writers(self, run_id: str) -> list[str]:
+        """Return later runs on the same target store that wrote an id that this run meant to write, oldest first."""
+        return bases.later_writers(self._database, run_id)
+
+    def check(self) -> CheckReport:
+        """Check the whole journal, changing nothing."""
+        return audit.check(self._database)
+
+    def backup(self, place: Path | str) -> None:
+        """Write a complete copy (0600) of the journal; JournalNotWritable (43) where something stands there."""
+        self._database.copy_to(Path(place))
+
+
+_SQL: dict[str, str] = {}
+
+
+def _insert_sql(table: Table) -> str:
+    """Return the statement for a whole row, which the driver takes as a tuple: a third of the cost of dictionaries."""
+    if table.name not in _SQL:
+        names = ", ".join(column.name for column in table.c)
+        _SQL[table.name] = f"INSERT INTO {table.name} ({names}) VALUES ({', '.join('?' * len(table.c))})"
+    return _SQL[table.name]
