@@ -54,7 +54,7 @@ fmt: environment ## format, and fix what can be fixed safely
 
 .PHONY: docs
 docs: environment ## write the generated pages of docs/reference anew
-	@$(PYTHON) tools/reference.py
+	@$(PYTHON) -m tools.reference
 
 .PHONY: clean
 clean: ## remove what the tools made, the environment included

@@ -97,21 +97,23 @@ times = st.one_of(
     st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat),
 )
 
+SPECIAL_TEXTS = (
+    "[]", "{}", " [ ]\n", "[ 1 , 2.50 ]", "[1e999]", "[-0, -0.0, 1E2, 1e+2]", "[NaN]", "[Infinity]", "[-Infinity]",
+    '{"a":1,"a":1}', '{"a":{"b":1,"b":2}}', '[{"a":1,"\\u0061":2}]', "[01]", "[1.]", "[.5]", "[+1]", "[1,]", "[,]",
+    '["\\ud83d\\ude00"]', '["\\ud83d"]', '["\\ud83d\\u0041"]', '["\\ud83d\\ud83d\\ude00"]', '["\\ude00"]',
+    '["\x1f"]', '["\x7f"]', '["\\x"]', '["\\u12g4"]', '["a"', '["a"]x', "\ufeff[]", "\x0b[]", "\xa0[]", "[nul]",
+    "[null, true, false]", '"[]"', "null", "1", "[" * 100 + "]" * 100, "[" * 101 + "]" * 101, "[" * 9000,
+    "[" + "9" * 4300 + "]", "[" + "9" * 4301 + "]", "[-" + "9" * 4300 + "]", "[" + "9" * 5000 + ".0]",
+    "[0." + "1" * 5000 + "]",
+)  # fmt: skip
+
 json_texts = st.one_of(
     values.filter(lambda value: type(value) is not bytes).map(lambda value: json.dumps(value, default=str)),
     st.lists(any_text, max_size=3).map(json.dumps),
     st.dictionaries(any_text, st.one_of(any_text, integers, floats), max_size=3).map(json.dumps),
     st.lists(any_text, max_size=2).map(lambda value: json.dumps(value, ensure_ascii=False)),
-    st.sampled_from([
-        "[]", "{}", " [ ]\n", "[ 1 , 2.50 ]", "[1e999]", "[-0, -0.0, 1E2, 1e+2]", "[NaN]", "[Infinity]", "[-Infinity]",
-        '{"a":1,"a":1}', '{"a":{"b":1,"b":2}}', '[{"a":1,"\\u0061":2}]', "[01]", "[1.]", "[.5]", "[+1]", "[1,]", "[,]",
-        '["\\ud83d\\ude00"]', '["\\ud83d"]', '["\\ud83d\\u0041"]', '["\\ud83d\\ud83d\\ude00"]', '["\\ude00"]',
-        '["\x1f"]', '["\x7f"]', '["\\x"]', '["\\u12g4"]', '["a"', '["a"]x', "\ufeff[]", "\x0b[]", "\xa0[]", "[nul]",
-        "[null, true, false]", '"[]"', "null", "1", "[" * 100 + "]" * 100, "[" * 101 + "]" * 101, "[" * 9000,
-        "[" + "9" * 4300 + "]", "[" + "9" * 4301 + "]", "[-" + "9" * 4300 + "]", "[" + "9" * 5000 + ".0]",
-        "[0." + "1" * 5000 + "]",
-    ]),
-)  # fmt: skip
+    st.sampled_from(SPECIAL_TEXTS),
+)
 
 
 def stored_properties(kind: Kind) -> st.SearchStrategy[dict[str, Value]]:
@@ -170,6 +172,13 @@ def test_a_program_written_from_the_page_agrees_on_10_000_records(plain_records:
 
     agree()
     assert seen >= 5_000
+
+
+@pytest.mark.parametrize("text", SPECIAL_TEXTS, ids=lambda text: repr(text[:30]))
+def test_they_agree_on_what_is_json(text: str) -> None:
+    for wrapped in (text, f'{{"a":{text}}}', f"[{text}]"):
+        plain = ("memory", "m", (), {"tags": wrapped, "context_additional_metadata": wrapped})
+        assert canonical_encoding(as_record(plain)).decode() == independent_digest.line(plain)
 
 
 @settings(max_examples=300, deadline=None)
