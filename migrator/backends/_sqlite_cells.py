@@ -1,0 +1,72 @@
+"""What one cell of a SQLite row can hold exactly, and how times stand in it. Pure."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from migrator.model import parse_time, time_text, too_deep
+
+if TYPE_CHECKING:
+    from migrator.model import Value
+
+_NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t\n\v\f\r]*", re.ASCII)
+#: Python writes integers of up to 4,300 digits as text.
+_WIDEST_INT_BITS = 14_000
+
+
+def becomes_number(text: str) -> bool:
+    """Tell whether NUMERIC affinity would turn a text into a number (https://www.sqlite.org/datatype3.html, 3)."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def text_problem(value: str) -> str:
+    """Say why a text cannot stand in a column; usually "". Lone surrogates have no UTF-8."""
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "a lone surrogate cannot be stored as text"
+    return ""
+
+
+def json_problem(value: Value, *, finite: bool) -> str:
+    """Say why a value cannot be written as JSON and read back exactly; usually ""."""
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
+        return ""
+    if kind is float:
+        return "JSON has no NaN and no infinity" if finite and value - value != 0 else ""
+    if kind is int:
+        return "an integer of more than 4,000 digits" if value.bit_length() >= _WIDEST_INT_BITS else ""
+    if kind is list or kind is dict:
+        if too_deep(value):
+            return "nested too deep"
+        if kind is dict and not all(type(key) is str for key in value):
+            return "a map's key is no text"
+        inner = (json_problem(item, finite=finite) for item in (value.values() if kind is dict else value))
+        return next(filter(None, inner), "")
+    return f"a value of type {kind.__name__} cannot be stored as JSON"
+
+
+@lru_cache(maxsize=8192)
+def _stamp_of_text(value: str) -> str | None:
+    moment = parse_time(value)
+    return None if moment is None else moment.isoformat(" ")[:19]
+
+
+def stamp(value: Value) -> str | None:
+    """Return the row's bookkeeping time (``YYYY-MM-DD HH:MM:SS``, UTC) of a time field's value, where it is one."""
+    if type(value) is str:
+        return _stamp_of_text(value)
+    moment = parse_time(value)
+    return None if moment is None else moment.isoformat(" ")[:19]
+
+
+def time_cell(value: Value) -> Value:
+    """Return a time field's value as the clients read it: a number since 1970 becomes ISO-8601 text."""
+    if value is None or type(value) is str:
+        return value
+    moment = parse_time(value)
+    return value if moment is None else time_text(moment)

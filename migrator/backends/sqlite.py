@@ -1,0 +1,412 @@
+"""memorygraph's SQLite files, both layouts, as source and as target."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migrator.backends import _sqlite_file as files
+from migrator.backends import _sqlite_schema as schema
+from migrator.backends import _sqlite_writes as writes
+from migrator.backends._sqlite_forms import Form012, Form013
+from migrator.backends._sqlite_layout import NEWEST, Detected, detect
+from migrator.backends.base import Durability, Inventory, Marker, SchemaStep, StoreInfo, WriteOutcome
+from migrator.errors import StoreRefused
+from migrator.model import KINDS, Corrupt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from migrator.backends._sqlite_forms import Cells
+    from migrator.backends.base import Access, Batch, Raw
+    from migrator.model import Kind, Record, Relationship
+    from migrator.models import BackendConfig, Layout, Role
+
+#: A page of ``scan`` ends early at about this many characters, so that memories of 1 MB do not fill the memory.
+_PAGE_CHARACTERS = 4_000_000
+_ATTACHED_SHOWN = 100
+_FIRST_ROWID = -(1 << 63)
+#: The columns that hold nearly all of a row's bytes, per layout and kind.
+_HEAVY: dict[Layout, dict[Kind, str]] = {
+    "0.12": {"memory": "properties", "relationship": "properties"},
+    "0.13": {"memory": "content", "relationship": "context"},
+}
+
+
+class SqliteBackend:
+    """A SQLite file. ``role`` says whether a missing or empty file is an error (``from``) or a store to make (``to``).
+
+    Reading leaves no trace (see ``_sqlite_file``); a target is written with ``synchronous=FULL``, its journal mode as
+    found, and foreign keys not enforced: both layouts cascade, which would delete what others made.
+    """
+
+    form: Form012 | Form013
+
+    def __init__(self, config: BackendConfig, *, role: Role) -> None:
+        config.validate()
+        self._config = config
+        self._role = role
+        self._path = Path(os.path.realpath(Path(config.path or "").expanduser()))
+        self._access: Access = "read"
+        self._found = Detected(layout=config.layout or NEWEST, memories=False, relationships=False)
+        self._writer: sqlite3.Connection | None = None
+        self._now: files.Reading | None = None
+        self._frozen: files.Reading | None = None
+        self._frozen_used = False
+        self._others: int | None = None
+        self._file_step: SchemaStep | None = None
+        self.form = self._new_form()
+
+    # --- opening ----------------------------------------------------------------------------------------------------
+
+    def open(self, access: Access) -> StoreInfo:
+        """Look at the file; for ``write`` also take and give back its write lock. Makes nothing."""
+        self.close()
+        self._access = access
+        exists = files.examine(self._path, self._role)
+        if self._role == "to":
+            files.refuse_unwritable(self._path)
+        self._found = Detected(layout=self._config.layout or NEWEST, memories=False, relationships=False)
+        if exists:
+            connection = self._connect_writer() if access == "write" else self._reader()
+            with self._translating(writing=False):
+                self._found = detect(connection, self._path, self._role, self._config.layout)
+            if access == "write":
+                with self._transaction():
+                    pass
+        self.form = self._new_form()
+        return StoreInfo(
+            kind="sqlite",
+            place=str(self._path),
+            version=f"SQLite {sqlite3.sqlite_version}",
+            layout=self._found.layout,
+            exists=exists,
+            warnings=self._found.warnings,
+        )
+
+    def _new_form(self) -> Form012 | Form013:
+        label = self._config.label
+        if self._found.layout == "0.12":
+            return Form012(label, all_labels=self._config.all_labels)
+        required: dict[Kind, frozenset[str]] = {}
+        if self._writer is not None and self._found.memories:
+            for kind in KINDS:
+                there = schema.table_columns(self._writer, schema.TABLES["0.13"][kind])
+                required[kind] = frozenset(column.name for column in there if column.required)
+        return Form013(label, required=required)
+
+    def _connect_writer(self) -> sqlite3.Connection:
+        with self._translating(writing=True):
+            connection = files.connect(self._path, "mode=rw")
+            connection.execute("PRAGMA foreign_keys=OFF")
+            connection.execute("PRAGMA synchronous=FULL")
+        self._writer = connection
+        return connection
+
+    def _reader(self) -> sqlite3.Connection:
+        """Return a connection that sees what is committed now."""
+        if self._writer is not None:
+            return self._writer
+        if self._now is not None and self._now.moved():
+            self._now.close()
+            self._now = None
+        if self._now is None:
+            self._now = files.open_for_reading(self._path)
+        return self._now.connection
+
+    def _snapshot(self) -> sqlite3.Connection:
+        """Return a connection in one read transaction."""
+        frozen = self._frozen
+        if frozen is not None and frozen.torn():
+            if self._frozen_used:
+                message = f"{self._path} was changed while it was read"
+                raise StoreRefused(message, hint="run again; nothing is believed of what was read")
+            self.release_snapshot()
+            frozen = None
+        if frozen is None:
+            if self._writer is not None:
+                frozen = files.Reading(connection=files.connect(self._path, "mode=rw"), path=self._path)
+            else:
+                frozen = files.open_for_reading(self._path)
+            self._frozen = frozen
+            self._others = None
+            self._frozen_used = False
+            frozen.connection.execute("BEGIN")
+            frozen.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return frozen.connection
+
+    def release_snapshot(self) -> None:
+        """End the read snapshot, if any."""
+        if self._frozen is not None:
+            self._frozen.close()
+            self._frozen = None
+
+    def close(self) -> None:
+        """Close every connection and remove temporary copies."""
+        self.release_snapshot()
+        if self._now is not None:
+            self._now.close()
+            self._now = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def identity(self) -> str:
+        """Return a constant: a file has no running server that could lose what it acknowledged."""
+        return "sqlite"
+
+    @contextlib.contextmanager
+    def _translating(self, *, writing: bool) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise files.translated(error, self._path, writing=writing) from error
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run a block under BEGIN IMMEDIATE; see ``_sqlite_writes.transaction`` for its errors."""
+        # In a file without WAL our own reader would keep our own commit out.
+        self.release_snapshot()
+        connection = self._writer
+        if connection is None:
+            msg = f"{self._path} does not exist yet"
+            raise StoreRefused(msg, hint="its tables have to be made first")
+        with writes.transaction(connection, self._path):
+            yield connection
+
+    def _table(self, kind: Kind) -> str:
+        return schema.TABLES[self._found.layout][kind]
+
+    def _has(self, kind: Kind) -> bool:
+        return self._found.memories if kind == "memory" else self._found.relationships
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def inventory(self) -> Inventory:
+        """Count rows by SQL, in the snapshot of ``scan``."""
+        if not self._found.memories:
+            return Inventory(memories=0, relationships=0)
+        with self._translating(writing=False):
+            connection = self._snapshot()
+            total = connection.execute(f"SELECT count(*) FROM {self._table('memory')}").fetchone()[0]
+            edges = excluded = 0
+            if self._found.relationships:
+                edges = connection.execute("SELECT count(*) FROM relationships").fetchone()[0]
+            others: dict[str, int] = {}
+            if self._other_nodes(connection):
+                others = self._other_labels(connection)
+                if self._found.relationships:
+                    scoped = f"SELECT count(*) FROM relationships AS r WHERE {self._scope('relationship')}"
+                    excluded = edges - connection.execute(scoped, (self._config.label,)).fetchone()[0]
+        self._frozen_used = True
+        return Inventory(
+            memories=total - sum(others.values()),
+            relationships=edges - excluded,
+            other_nodes=others,
+            other_relationships=excluded,
+        )
+
+    def _other_nodes(self, connection: sqlite3.Connection) -> int:
+        """Count the nodes out of the scope, once per snapshot."""
+        if self._found.layout == "0.13" or self._config.all_labels:
+            return 0
+        if self._others is None:
+            sql = "SELECT (SELECT count(*) FROM nodes) - (SELECT count(*) FROM nodes WHERE label = ?)"
+            self._others = int(connection.execute(sql, (self._config.label,)).fetchone()[0])
+        return self._others
+
+    def _other_labels(self, connection: sqlite3.Connection) -> dict[str, int]:
+        sql = "SELECT CAST(label AS BLOB), count(*) FROM nodes WHERE label IS NOT ? GROUP BY label"
+        found: dict[str, int] = {}
+        for label, count in connection.execute(sql, (self._config.label,)):
+            name = "" if label is None else label.decode(errors="replace")
+            found[name] = found.get(name, 0) + count
+        return found
+
+    @staticmethod
+    def _scope(kind: Kind) -> str:
+        """Return the condition that leaves out nodes of other labels and edges at them, with one parameter."""
+        if kind == "memory":
+            return "r.label = ?"
+        return "NOT EXISTS (SELECT 1 FROM nodes WHERE id IN (r.from_id, r.to_id) AND label IS NOT ?)"
+
+    def scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
+        """Yield pages in the order of ``rowid``, found by key, so that no page costs more than another."""
+        last = _FIRST_ROWID
+        while self._has(kind):
+            with self._translating(writing=False):
+                page, last = self._page(kind, size, last)
+            if not page:
+                return
+            yield page
+
+    def _page(self, kind: Kind, size: int, last: int) -> tuple[list[Record | Corrupt], int]:
+        connection = self._snapshot()
+        columns = ", ".join(f"r.{name}" for name in self.form.columns[kind])
+        scoped = bool(self._other_nodes(connection))
+        # Without NOT INDEXED the index on label would be walked, and every row looked up.
+        where = f"r.rowid {'>=' if last == _FIRST_ROWID else '>'} ?" + (f" AND {self._scope(kind)}" if scoped else "")
+        sql = f"FROM {self._table(kind)} AS r NOT INDEXED WHERE {where} ORDER BY r.rowid LIMIT ?"
+        arguments = (last, *([self._config.label] if scoped else []), size)
+        try:
+            rows = connection.execute(f"SELECT {columns}, r.rowid {sql}", arguments)
+            found = self._decoded(kind, rows)
+        except sqlite3.OperationalError as error:
+            if "decode" not in str(error):
+                raise
+            found = self._decoded(kind, _carefully(connection, self.form.columns[kind], sql, arguments))
+        self._frozen_used = True
+        self._snapshot()
+        return found if found[0] else (found[0], last)
+
+    def _decoded(self, kind: Kind, rows: Iterator[Cells]) -> tuple[list[Record | Corrupt], int]:
+        read = self.form.reader(kind)
+        heavy = self.form.columns[kind].index(_HEAVY[self._found.layout][kind])
+        found: list[Record | Corrupt] = []
+        rowid, weight = _FIRST_ROWID, 0
+        for row in rows:
+            rowid = row[-1]
+            record = read(row[:-1])
+            if type(record) is Corrupt and type(row[0]) is not str:
+                record = replace(record, id=f"rowid:{rowid}")
+            found.append(record)
+            weight += row[heavy].__sizeof__()
+            if weight > _PAGE_CHARACTERS:
+                break
+        return found, rowid
+
+    def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
+        """Return the rows of these ids by primary key; the hints are not needed."""
+        if not self._has(kind):
+            return {}
+        with self._translating(writing=False):
+            return writes.rows(self._reader(), self._table(kind), self.form.columns[kind], wanted)
+
+    def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Return the edges at these memories, found by the indexes on both ends."""
+        if not self._found.relationships:
+            return {}
+        with self._translating(writing=False):
+            return writes.attached(self._reader(), memory_ids, _ATTACHED_SHOWN)
+
+    def markers(self) -> list[Marker]:
+        """Return the rows of ``_memmig``."""
+        if self._writer is None and not files.examine(self._path, self._role):
+            return []
+        with self._translating(writing=False):
+            return writes.markers(self._reader())
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def swap_marker(self, expected: Marker | None, new: Marker | None) -> bool:
+        """Compare and set the marker's one row; its table comes and goes with it."""
+        if self._writer is None and expected is None and new is None:
+            return True
+        if self._writer is None and expected is not None:
+            return False
+        with self._transaction() as connection:
+            swapped = writes.swap_marker(connection, expected, new)
+        if swapped and new is None and self._file_step is not None:
+            self._drop_file(self._file_step)
+        return swapped
+
+    def write(self, batch: Batch, expected: Marker) -> WriteOutcome:
+        """Apply a batch under BEGIN IMMEDIATE: marker, guards, rows, marker."""
+        if self._writer is None or not self._has(batch.kind):
+            return WriteOutcome.MARKER_REFUSED
+        try:
+            with self._transaction() as connection:
+                writes.apply(connection, self._found.layout, batch, expected)
+        except writes.Refused as refused:
+            return refused.outcome
+        return WriteOutcome.APPLIED
+
+    def echo(self, kind: Kind, raw: Raw, marker: Marker) -> Raw | None:
+        """Write the row into an empty table of the same definition, read it, and roll back."""
+        if self._writer is None:
+            return None
+        try:
+            with self._transaction() as connection:
+                writes.echo(connection, self._table(kind), self.form.columns[kind], raw, marker)
+        except writes.Refused:
+            return None
+        except writes.Echoed as echoed:
+            return echoed.raw
+        return None
+
+    def barrier(self) -> Durability:
+        """Checkpoint a WAL; without one every commit was synchronous already. The folder is synchronised, too."""
+        if self._writer is None:
+            return Durability(durable=False, evidence={"reason": "the file is not open for writing"})
+        try:
+            return writes.barrier(self._writer, self._path)
+        except (sqlite3.Error, OSError) as error:
+            return Durability(durable=False, evidence={"reason": str(error)})
+
+    # --- schema -----------------------------------------------------------------------------------------------------
+
+    def missing_schema(self) -> list[SchemaStep]:
+        """Return all of the layout, the file included, where it is absent; nothing where a layout is there."""
+        if self._found.memories:
+            return []
+        return [*writes.file_steps(self._path), *schema.steps(self._found.layout)]
+
+    def apply_schema(self, steps: Sequence[SchemaStep]) -> list[SchemaStep]:
+        """Make the file, and all tables and indexes in one transaction."""
+        made = [step for step in steps if step.kind == "file" and writes.make_file(self._path)]
+        if self._writer is None:
+            self._connect_writer()
+        with self._transaction() as connection:
+            made += writes.create(connection, steps)
+        self._found = detect(self._reader(), self._path, self._role, self._found.layout)
+        self.form = self._new_form()
+        return made
+
+    def drop_schema(self, steps: Sequence[SchemaStep]) -> None:
+        """Drop what is empty; a file goes at once, or with the marker where that is all it still holds."""
+        if self._writer is None:
+            return
+        with self._transaction() as connection:
+            writes.drop(connection, steps)
+            self._found = replace(self._found, memories=False, relationships=False)
+        tables = writes.table_names(self._writer)
+        kept = {kind: schema.TABLES[self._found.layout][kind] in tables for kind in KINDS}
+        self._found = replace(self._found, memories=kept["memory"], relationships=kept["relationship"])
+        self._file_step = next((step for step in steps if step.kind == "file"), None)
+        if self._file_step is not None:
+            self._drop_file(self._file_step)
+
+    def _drop_file(self, step: SchemaStep) -> None:
+        if self._writer is None or writes.table_names(self._writer):
+            return
+        self.close()
+        writes.remove_file(self._path, step)
+        self._file_step = None
+
+
+def _carefully(
+    connection: sqlite3.Connection, columns: Sequence[str], sql: str, arguments: tuple[object, ...]
+) -> Iterator[Cells]:
+    """Yield rows of which some text is no UTF-8: such a cell is bytes, all others are as usual."""
+    kinds = ", ".join(f"typeof(r.{name})" for name in columns)
+    cells = ", ".join(f"r.{name}" for name in columns)
+    before = connection.text_factory
+    connection.text_factory = bytes
+    try:
+        count = len(columns)
+        for row in connection.execute(f"SELECT {cells}, {kinds}, r.rowid {sql}", arguments):
+            pairs = zip(row[:count], row[count:-1], strict=True)
+            yield (*(_text_if_it_is(value) if kind == b"text" else value for value, kind in pairs), row[-1])
+    finally:
+        connection.text_factory = before
+
+
+def _text_if_it_is(value: bytes) -> str | bytes:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
