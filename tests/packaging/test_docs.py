@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 import tomllib
+from contextlib import closing
 from itertools import chain
 from pathlib import Path
 
 import pytest
 
+from journal import Journal
 from migrator.models import COUNT_KEYS, MigrationResult
 
 CHECKOUT = Path(__file__).parents[2]
@@ -74,6 +79,38 @@ def test_the_json_page_has_the_programs_keys() -> None:
     assert shown.keys() == made.keys()
     assert list(shown["memories"]) == list(shown["relationships"]) == list(COUNT_KEYS)
     assert shown["verification"].keys() == made["verification"].keys()
+
+
+def test_the_journals_queries_run(tmp_path: Path) -> None:
+    with Journal.open(tmp_path / "journal.db"):
+        pass
+    page = (CHECKOUT / "docs" / "reference" / "journal.md").read_text("utf-8")
+    how_to = (CHECKOUT / "docs" / "how-to" / "read-the-journal.md").read_text("utf-8")
+    queries = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)[0].split(";\n") + re.findall(r'"(SELECT .*)"', how_to)
+    with closing(sqlite3.connect(tmp_path / "journal.db")) as connection:
+        for query in queries:
+            connection.execute(query)
+        for table, columns in re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.DOTALL | re.MULTILINE):
+            names = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+            for row in re.findall(r"^\| (`.*?`) \|", columns, re.MULTILINE):
+                assert set(re.findall(r"`(\w+)`", row)) <= names
+    assert len(queries) >= 5
+
+
+def test_the_librarys_example_runs(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs" / "how-to" / "use-as-a-library.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    # A file instead of a server: the page is about the library.
+    code, servers = re.subn(r'from_url\("falkordb://.*\)', 'from_url("sqlite:///new.db")', code)
+    assert servers == 1
+    (tmp_path / "example.py").write_text(code, "utf-8")
+    shutil.copy(CHECKOUT / "tests" / "data" / "memorygraph-0.12.db", tmp_path / "old.db")
+    environment = os.environ | {"PYTHONPATH": str(CHECKOUT), "MEMMIG_JOURNAL": str(tmp_path / "journal.db")}
+    done = subprocess.run(
+        [sys.executable, "example.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "finished 300 664\n"
 
 
 def test_the_changelog_has_this_version() -> None:
