@@ -119,9 +119,9 @@ def _matrix(output: Output) -> None:
         output.document(table)
         return
     # One letter a column: the whole table has to fit into 40 columns.
-    output.line(f"{'from / to':<13}" + "".join(f"{number:>4}" for number in range(1, len(_SHOWN) + 1)))
+    output.line(f"{'from / to':<14}" + "".join(f"{number:>4}" for number in range(1, len(_SHOWN) + 1)))
     for number, (source, row) in enumerate(table.items(), 1):
-        output.line(f"{number} {source:<11}" + "".join(f"{text[0]:>4}" for text in row.values()))
+        output.line(f"{number} {source:<12}" + "".join(f"{text[0]:>4}" for text in row.values()))
     used = {text for row in table.values() for text in row.values()}
     meanings = {"yes": "y = yes", "not yet": "n = not yet", "needs driver": "n = needs a driver"}
     output.line("; ".join(meanings[text] for text in meanings if text in used))

@@ -58,11 +58,8 @@ _MOST_IN_A_BATCH = 100_000
     help="Records that differ on both sides: skip (default), overwrite, fail; newest: not yet.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not compare afterwards.")
-@click.option(
-    "--keep-on-failure/--rollback-on-failure",
-    default=False,
-    help="Leave what failed verification for a look; default: take it back.",
-)
+@click.option("--keep-on-failure", is_flag=True, help="Leave what failed verification for a look and a resume.")
+@click.option("--rollback-on-failure", is_flag=True, help="Take back what failed verification (the default).")
 @click.option("--require-durable", is_flag=True, help="Fail where the target cannot say that it keeps what it has.")
 @click.option(
     "--on-unstorable",
@@ -102,6 +99,9 @@ def migrate(ctx: click.Context, /, **given: Any) -> int:  # noqa: ANN401 - click
         raise not_yet(later[0])
     if given["skip_duplicates"] and given["on_conflict"] not in {None, "skip"}:
         message = f"--skip-duplicates and --on-conflict {given['on_conflict']} contradict each other"
+        raise UsageError(message, hint="leave one of them away")
+    if given["keep_on_failure"] and given["rollback_on_failure"]:
+        message = "--keep-on-failure and --rollback-on-failure contradict each other"
         raise UsageError(message, hint="leave one of them away")
     journal = settings(ctx).journal
     resume = given["resume"]

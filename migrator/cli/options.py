@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _KEY = "memmig."
+_FROM_CONFIG = "memmig.config.journal"
 _SECRET_WORDS = ("password", "token", "secret")
 
 
@@ -32,9 +33,9 @@ class Settings:
 def settings(ctx: click.Context) -> Settings:
     """Return the global options, wherever they stood."""
     meta = ctx.find_root().meta
-    journal = meta.get(_KEY + "journal")
+    journal = meta.get(_KEY + "journal") or meta.get(_FROM_CONFIG)
     return Settings(
-        journal=journal or default_journal(),
+        journal=Path(journal) if journal else default_journal(),
         json=meta.get(_KEY + "json", False),
         quiet=meta.get(_KEY + "quiet", False),
         debug=meta.get(_KEY + "debug", False),
@@ -102,16 +103,19 @@ def _read_config(ctx: click.Context, _param: click.Parameter, value: Path | None
         raise errors.UsageError(
             message, hint='write for example: journal = "/path" and [migrate] batch-size = 500'
         ) from error
-    root = ctx.find_root()
-    if ctx is root:
-        tables = getattr(ctx.command, "lazy", {})
-        _check_keys(value, tree, {p.name for p in ctx.command.params} | set(tables))
-        ctx.default_map = _underscored(tree)
-        return
     whole = _underscored(tree)
-    mine = whole.get(ctx.info_name or "", {})
     general = {key: item for key, item in whole.items() if not isinstance(item, dict)}
-    _check_keys(value, general | mine, {p.name for p in ctx.command.params})
+    tables = {key: item for key, item in whole.items() if isinstance(item, dict)}
+    root = ctx.find_root()
+    _check_keys(value, general, {p.name for p in root.command.params})
+    _check_keys(value, tables, set(getattr(root.command, "lazy", ())))
+    if ctx is root:
+        # "journal" is an option and a command: as a default for click it could only be one of them.
+        ctx.meta[_FROM_CONFIG] = general.pop("journal", None)
+        ctx.default_map = general | tables
+        return
+    mine = tables.get(ctx.info_name or "", {})
+    _check_keys(value, mine, {p.name for p in ctx.command.params})
     ctx.default_map = general | mine
 
 
