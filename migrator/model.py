@@ -155,6 +155,9 @@ def _no_duplicates(pairs: list[tuple[str, Value]]) -> dict[str, Value]:
     return found
 
 
+_decode_json = json.JSONDecoder(parse_constant=_no_constant, object_pairs_hook=_no_duplicates).decode
+
+
 def _from_text(value: Value, wanted: type) -> Value:
     """Parse JSON text of the wanted type; anything else stays what it is: NaN, duplicate keys, too deep a nesting."""
     if type(value) is not str:
@@ -162,30 +165,41 @@ def _from_text(value: Value, wanted: type) -> Value:
     if value in {"[]", "{}"}:  # by far the most common texts
         return wanted() if value == str(wanted()) else value
     try:
-        parsed = json.loads(value, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        parsed = _decode_json(value)
     except (ValueError, RecursionError):
         return value
     return parsed if type(parsed) is wanted and not too_deep(parsed) else value
 
 
 def _coerce_list(value: Value) -> Value:
-    return value if type(value) is list else _from_text(value, list)
+    if type(value) is list:
+        return value
+    if type(value) is str:
+        # orjson is exact where nothing but texts is in the list; else it may round numbers or drop duplicate keys.
+        try:
+            parsed = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            return _from_text(value, list)
+        if type(parsed) is list and all(type(item) is str for item in parsed):
+            return parsed
+    return _from_text(value, list)
 
 
 def _coerce_object(value: Value) -> Value:
     return value if type(value) is dict else _from_text(value, dict)
 
 
-def _coercions(kind: Kind) -> dict[str, Any]:
-    found: dict[str, Any] = dict.fromkeys(FLOAT_FIELDS[kind], _coerce_float)
-    found.update(dict.fromkeys(INT_FIELDS[kind], _coerce_int))
+def _coercions(kind: Kind) -> tuple[tuple[str, type, Any], ...]:
+    found: list[tuple[str, type, Any]] = [(field, float, _coerce_float) for field in sorted(FLOAT_FIELDS[kind])]
+    found += [(field, int, _coerce_int) for field in sorted(INT_FIELDS[kind])]
     if kind == "memory":
-        found.update(dict.fromkeys(LIST_FIELDS, _coerce_list))
-        found.update(dict.fromkeys(OBJECT_FIELDS, _coerce_object))
-    return found
+        found += [(field, list, _coerce_list) for field in sorted(LIST_FIELDS)]
+        found += [(field, dict, _coerce_object) for field in sorted(OBJECT_FIELDS)]
+    return tuple(found)
 
 
-_COERCIONS: dict[Kind, dict[str, Any]] = {kind: _coercions(kind) for kind in KINDS}
+#: Per kind: field, the type that needs nothing done, and what makes other types that one where that is exact.
+_COERCIONS: dict[Kind, tuple[tuple[str, type, Any], ...]] = {kind: _coercions(kind) for kind in KINDS}
 
 
 def canonical(kind: Kind, stored: Mapping[str, Value]) -> Properties:
@@ -193,13 +207,13 @@ def canonical(kind: Kind, stored: Mapping[str, Value]) -> Properties:
 
     Texts of times stay as they were read (only :func:`digest` normalises them), and so does everything unknown.
     """
-    coercions = _COERCIONS[kind]
-    found = {}
-    for key, value in stored.items():
-        if value is None or key == "id":
-            continue
-        coerce = coercions.get(key)
-        found[key] = value if coerce is None else coerce(value)
+    found = {key: value for key, value in stored.items() if value is not None}
+    found.pop("id", None)
+    for field, wanted, coerce in _COERCIONS[kind]:
+        if field in found:
+            value = found[field]
+            if type(value) is not wanted:
+                found[field] = coerce(value)
     return found
 
 

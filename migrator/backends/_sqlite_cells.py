@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t\n\v\f\r]*", re.ASCII)
 #: Python writes integers of up to 4,300 digits as text.
 _WIDEST_INT_BITS = 14_000
+_TEXTS = frozenset({str})
 
 
 def becomes_number(text: str) -> bool:
@@ -40,6 +41,8 @@ def json_problem(value: Value, *, finite: bool) -> str:
         return "JSON has no NaN and no infinity" if finite and value - value != 0 else ""
     if kind is int:
         return "an integer of more than 4,000 digits" if value.bit_length() >= _WIDEST_INT_BITS else ""
+    if kind is list and _TEXTS.issuperset(map(type, value)):
+        return ""
     if kind is list or kind is dict:
         if too_deep(value):
             return "nested too deep"
