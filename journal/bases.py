@@ -6,12 +6,14 @@ stays bounded and a journal without earlier runs costs nothing.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, text
 
 from journal import reader
+from journal.chain import StoredEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,18 +44,21 @@ FROM (
 GROUP BY kind, entity_id
 """
 _GET_BASES = """
-SELECT t.entity_id, CASE WHEN t.equal_seq > t.deleted_seq THEN e.after_digest END,
-    t.created_seq > t.deleted_seq, coalesce(e.run_id, l.run_id), CASE WHEN l.action IN {open} THEN l.action END
-FROM {table} t LEFT JOIN entries e ON e.seq = t.equal_seq AND t.equal_seq > t.deleted_seq
-JOIN entries l ON l.seq = t.last_seq
-WHERE t.kind = :kind AND t.entity_id IN :ids
+SELECT t.entity_id, e.after_digest, t.created_seq > t.deleted_seq, e.run_id,
+    CASE WHEN l.action IN {open} THEN l.action END, e.bumped
+FROM {table} t JOIN entries e ON e.seq = t.equal_seq JOIN entries l ON l.seq = t.last_seq
+WHERE t.kind = :kind AND t.equal_seq > t.deleted_seq AND t.entity_id IN :ids
 """
 _FILL_DECIDED = """
 INSERT INTO {table} SELECT kind, entity_id, max(seq) FROM applied_entries WHERE run_id = :run GROUP BY kind, entity_id
 """
 _GET_DECIDED = """
-SELECT t.entity_id, e.action FROM {table} t JOIN entries e ON e.seq = t.last_seq
+SELECT e.* FROM {table} t JOIN entries e ON e.seq = t.last_seq
 WHERE t.kind = :kind AND t.entity_id IN :ids
+"""
+_PAGE_DECIDED = """
+SELECT e.* FROM {table} t JOIN entries e ON e.seq = t.last_seq
+WHERE t.kind = :kind AND t.entity_id >= :after ORDER BY t.entity_id LIMIT :size
 """
 # Every planned row of the run counts, also refused and lost ones: its rollback decides by content, and must not take
 # for its own what a later run wrote.
@@ -72,10 +77,11 @@ WHERE b.writes AND a.run_id IN :later AND a.action IN {written} AND (a.kind, a.e
 class Base:
     """What a pair knows of an id."""
 
-    digest: str | None  #: at which the pair last saw both sides equal; None: never, or deleted since (only ``open``)
+    digest: str  #: at which the pair last saw both sides equal
     created: bool  #: the pair created it in the target, and that was neither rolled back nor deleted
     run_id: str  #: of the row that says so
     open: str | None  #: conflict, quarantined, retained or changing, where that is what last became of the id
+    bumped: dict[str, Any] | None = None  #: what reading a memory changes, as it was at the base
 
 
 class _IdTable:
@@ -96,6 +102,16 @@ class _IdTable:
             chunk = list(ids[start : start + _IDS])
             self._build()
             yield from self._database.rows(statement, {"kind": kind, "ids": chunk})
+
+    def page(self, query: str, kind: str, after: str) -> list[Any]:
+        """Return the next rows of a query with ``{table}``, ``:kind``, ``:after`` and ``:size``."""
+        self._build()
+        parameters = {"kind": kind, "after": after, "size": reader.PAGE_ENTRIES}
+        return self._database.rows(text(query.format(table=self._name)), parameters)
+
+    def refresh(self) -> None:
+        """Fill it anew before the next question."""
+        self._generation = -1
 
     def _build(self) -> None:
         if self._generation == self._database.generation:
@@ -123,25 +139,46 @@ class Bases:
         self._table = _IdTable(database, name, columns, _FILL_BASES, runs=list(runs))
 
     def get(self, kind: str, ids: Sequence[str]) -> dict[str, Base]:
-        """Return what the pair knows of these ids; those it never saw are left out."""
+        """Return the bases of these ids; those without one (never equal, or deleted since) are left out."""
         if self._empty:
             return {}
         return {
-            entity_id: Base(digest=digest, created=bool(created), run_id=run_id, open=is_open)
-            for entity_id, digest, created, run_id, is_open in self._table.rows(_GET_BASES, kind, ids, open=_OPEN)
+            entity_id: Base(
+                digest=digest,
+                created=bool(created),
+                run_id=run_id,
+                open=is_open,
+                bumped=None if bumped is None else json.loads(bumped),
+            )
+            for entity_id, digest, created, run_id, is_open, bumped in self._table.rows(
+                _GET_BASES, kind, ids, open=_OPEN
+            )
         }
 
 
 class Decided:
-    """What one run has decided already, as of when it was first asked."""
+    """What one run has decided: its latest applied entry per id, as of when it was first asked or refreshed."""
 
     def __init__(self, database: Database, name: str, run_id: str) -> None:
         """Answer for this run, by a temporary table of this name."""
         self._table = _IdTable(database, name, "last_seq INTEGER", _FILL_DECIDED, run=run_id)
 
-    def get(self, kind: str, ids: Sequence[str]) -> dict[str, str]:
-        """Return {id: last applied action} for those of these ids that the run decided."""
-        return dict(self._table.rows(_GET_DECIDED, kind, ids))
+    def refresh(self) -> None:
+        """See what was applied up to now."""
+        self._table.refresh()
+
+    def all(self, kind: str) -> Iterator[StoredEntry]:
+        """Yield the entry of every id, ordered by id, in bounded memory."""
+        after = ""
+        while page := self._table.page(_PAGE_DECIDED, kind, after):
+            yield from map(StoredEntry._make, page)
+            # The first text that is greater.
+            after = page[-1].entity_id + "\0"
+
+    def get(self, kind: str, ids: Sequence[str]) -> dict[str, StoredEntry]:
+        """Return {id: last applied entry} for those of these ids that the run decided."""
+        entries = map(StoredEntry._make, self._table.rows(_GET_DECIDED, kind, ids))
+        return {entry.entity_id: entry for entry in entries}
 
 
 def later_writers(database: Database, run_id: str) -> list[str]:

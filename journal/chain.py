@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 ENTRIES_ENCODING = "memmig-entries-1"
 NO_HASH = "00" * 32
 
-#: ``run_id, batch, phase`` and the eight fields of an Entry: a row of the table ``entries`` without its ``seq``.
-type EntryRow = tuple[str, int, str, str, str, str, str | None, str | None, str | None, str | None, str | None]
+#: ``run_id, batch, phase`` and the nine fields of an Entry: a row of the table ``entries`` without its ``seq``.
+type EntryRow = tuple[
+    str, int, str, str, str, str, str | None, str | None, str | None, str | None, str | None, str | None
+]
 #: ``seq, run_id, version, type, type_version, recorded_at, payload, hash``: a row of the table ``events``.
 type EventRow = tuple[int, str, int, str, int, str, str, str]
 
 
 class Entry(NamedTuple):
-    """One id in a batch. ``before_image`` and ``written`` are JSON, as text or UTF-8; the journal stores text."""
+    """One id in a batch. ``before_image``, ``written``, ``bumped``: JSON as text or UTF-8; stored as text."""
 
     kind: str
     entity_id: str
@@ -38,6 +40,7 @@ class Entry(NamedTuple):
     before_image: str | bytes | None = None  #: the stored form that stood there, typed; opaque here
     written: str | bytes | None = None  #: {field: digest} of what was written
     reason: str | None = None
+    bumped: str | bytes | None = None  #: {field: value} of the fields that reading a memory changes, as written
 
 
 class StoredEntry(NamedTuple):
@@ -55,6 +58,7 @@ class StoredEntry(NamedTuple):
     before_image: str | None
     written: str | None
     reason: str | None
+    bumped: str | None
 
 
 def _text(value: str | bytes | None) -> str | None:
@@ -64,8 +68,21 @@ def _text(value: str | bytes | None) -> str | None:
 def entry_rows(run_id: str, batch: int, phase: str, entries: Iterable[Entry]) -> list[EntryRow]:
     """Return the rows of the table ``entries`` for a batch, without ``seq``."""
     return [
-        (run_id, batch, phase, kind, entity_id, action, before, after, _text(image), _text(written), reason)
-        for kind, entity_id, action, before, after, image, written, reason in entries
+        (
+            run_id,
+            batch,
+            phase,
+            kind,
+            entity_id,
+            action,
+            before,
+            after,
+            _text(image),
+            _text(written),
+            reason,
+            _text(bumped),
+        )
+        for kind, entity_id, action, before, after, image, written, reason, bumped in entries
     ]
 
 
@@ -78,8 +95,8 @@ def entries_digest(run_id: str, batch: int, phase: str, rows: Iterable[Entry]) -
     """Return the digest of a batch's entries, which its plan and the marker in the target carry.
 
     64 hexadecimal digits of the SHA-256 over the JSON array (UTF-8, no blanks) ``["memmig-entries-1", [[run_id,
-    batch, phase, kind, entity_id, action, before_digest, after_digest, before_image, written, reason], …]]``, where
-    ``before_image`` and ``written`` are JSON in a string, and absent values null.
+    batch, phase, kind, entity_id, action, before_digest, after_digest, before_image, written, reason, bumped], …]]``,
+    where ``before_image``, ``written`` and ``bumped`` are JSON in a string, and absent values null.
     """
     return rows_digest(entry_rows(run_id, batch, phase, rows))
 

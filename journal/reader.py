@@ -180,8 +180,8 @@ def find(database: Database, entity_id: str) -> list[StoredEntry]:
 def export(database: Database, run_id: str | None) -> Iterator[dict[str, Any]]:
     """Yield events and entries as JSON-able dicts with ``record`` = "event" or "entry", in order.
 
-    A batch's entries follow the event that planned it. ``payload`` is an object; ``before_image`` and ``written`` are
-    JSON in a string, to the byte as they are in the journal.
+    A batch's entries follow the event that planned it. ``payload`` is an object; ``before_image``, ``written`` and
+    ``bumped`` are JSON in a string, to the byte as they are in the journal.
     """
     for stored in read_events(database, run_id):
         yield _exported(stored)

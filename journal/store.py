@@ -10,11 +10,12 @@ from uuid import uuid4
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from journal import audit, bases, lock, reader, schema, state, tables
+from journal import audit, lock, reader, schema, state, tables
+from journal.bases import Bases, Decided, later_writers
 from journal.chain import NO_HASH, Entry, entry_rows, event_hash, rows_digest
 from journal.engine import Database, looks_foreign
 from journal.errors import JournalDamaged, JournalLocked, JournalNotWritable, MemmigError, NoSuchRun
-from journal.events import Event, JournalCreated, Planned, to_payload
+from journal.events import Event, JournalCreated, Planned, RunOpened, to_payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
     from journal.audit import CheckReport
-    from journal.bases import Bases
     from journal.chain import EntryRow, StoredEntry
     from journal.events import Phase, StoredEvent
     from journal.reader import Order
@@ -55,11 +55,12 @@ class Journal:
         self._failed: MemmigError | None = None
         self._versions: dict[str, int] = {}
         self._bases: dict[tuple[str, str | None], Bases] = {}
-        self._decided: dict[str, bases.Decided] = {}
+        self._decided: dict[str, Decided] = {}
+        self._opened: list[tuple[str, RunOpened]] | None = None
 
     @classmethod
     def open(cls, path: Path | str, *, mode: Mode = "write", clock: Callable[[], datetime] = _now) -> Self:
-        """Open a journal; ``write`` takes the lock, makes a missing one (folder 0700, file 0600), upgrades an older one.
+        """Open a journal; ``write`` locks it, makes a missing one (folder 0700, file 0600), upgrades an older one.
 
         JournalLocked (40), JournalDamaged (41: no journal, a symbolic link, or a broken chain; with ``read`` a broken
         chain only sets ``damaged``), JournalTooNew (42), JournalNotWritable (43), NoSuchRun (52: ``read``, no file).
@@ -174,6 +175,8 @@ class Journal:
         self._tip = tip
         self._versions[run_id] = version
         self._last_entry += len(rows)
+        if any(isinstance(event, RunOpened) for event in events):
+            self._opened = None
 
     @staticmethod
     def _planned_rows(run_id: str, events: Sequence[Event], entries: Sequence[Entry]) -> list[EntryRow]:
@@ -278,33 +281,45 @@ class Journal:
         """Return the bases of a pair, of all its runs but ``exclude``; as of when they are first asked for."""
         key = (pair, exclude)
         if key not in self._bases:
-            runs = [name for name, run in reader.openings(self._database) if run.pair == pair and name != exclude]
-            self._bases[key] = bases.Bases(self._database, f"bases_{len(self._bases)}", runs)
+            runs = [name for name, run in self._openings() if run.pair == pair and name != exclude]
+            self._bases[key] = Bases(self._database, f"bases_{len(self._bases)}", runs)
         return self._bases[key]
+
+    def _openings(self) -> list[tuple[str, RunOpened]]:
+        if self._opened is None:
+            self._opened = reader.openings(self._database)
+        return self._opened
 
     def other_holders(self, pair: str, target_store: str, kind: str, ids: Sequence[str]) -> dict[str, set[str]]:
         """Return {id: other pairs into the same target store that have a base of it}; ids without any are left out."""
-        others = {run.pair for _, run in reader.openings(self._database) if run.target_store == target_store} - {pair}
+        others = {run.pair for _, run in self._openings() if run.target_store == target_store} - {pair}
         found: dict[str, set[str]] = {}
         for other in sorted(others):
-            for entity_id, base in self.bases(other).get(kind, ids).items():
-                if base.digest is not None:
-                    found.setdefault(entity_id, set()).add(other)
+            for entity_id in self.bases(other).get(kind, ids):
+                found.setdefault(entity_id, set()).add(other)
         return found
 
-    def index_run(self, run_id: str) -> None:
-        """Make :meth:`applied_actions` of this run see what was applied up to now."""
-        self._decided[run_id] = bases.Decided(self._database, f"decided_{len(self._decided)}", run_id)
-
-    def applied_actions(self, run_id: str, kind: str, ids: Sequence[str]) -> dict[str, str]:
-        """Return {id: action} for those of these ids that the run had decided when :meth:`index_run` was called."""
+    def _decided_of(self, run_id: str) -> Decided:
         if run_id not in self._decided:
-            self.index_run(run_id)
-        return self._decided[run_id].get(kind, ids)
+            self._decided[run_id] = Decided(self._database, f"decided_{len(self._decided)}", run_id)
+        return self._decided[run_id]
+
+    def index_run(self, run_id: str) -> None:
+        """Make :meth:`decided` see what of this run was applied up to now."""
+        self._decided_of(run_id).refresh()
+
+    def decided(self, run_id: str, kind: str, ids: Sequence[str]) -> dict[str, StoredEntry]:
+        """Return {id: the run's latest applied entry}, as of :meth:`index_run`; undecided ids are left out."""
+        return self._decided_of(run_id).get(kind, ids)
+
+    def applied_entries(self, run_id: str, kind: str) -> Iterator[StoredEntry]:
+        """Yield the run's latest applied, not taken back entry of every id, ordered by id, in bounded memory."""
+        self.index_run(run_id)
+        return self._decided_of(run_id).all(kind)
 
     def later_writers(self, run_id: str) -> list[str]:
         """Return later runs on the same target store that wrote an id that this run meant to write, oldest first."""
-        return bases.later_writers(self._database, run_id)
+        return later_writers(self._database, run_id)
 
     def check(self) -> CheckReport:
         """Check the whole journal, changing nothing."""

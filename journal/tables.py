@@ -40,6 +40,7 @@ entries = Table(
     Column("before_image", Text),
     Column("written", Text),
     Column("reason", Text),
+    Column("bumped", Text),
 )
 
 #: A projection of events and entries, written in the same transaction; ``Journal.check`` compares it with the fold.

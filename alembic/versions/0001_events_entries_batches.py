@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("before_image", sa.Text),
         sa.Column("written", sa.Text),
         sa.Column("reason", sa.Text),
+        sa.Column("bumped", sa.Text),
     )
     op.create_table(
         "batches",
