@@ -116,6 +116,7 @@ READ_BUMPED_FIELDS = frozenset({"usage_count", "last_accessed"})
 MAX_DEPTH = 100
 
 _INT64 = 1 << 63
+_TEXTS = frozenset({str})
 
 
 def too_deep(value: Value, levels: int = MAX_DEPTH) -> bool:
@@ -174,13 +175,13 @@ def _from_text(value: Value, wanted: type) -> Value:
 def _coerce_list(value: Value) -> Value:
     if type(value) is list:
         return value
-    if type(value) is str:
+    if type(value) is str and value != "[]":
         # orjson is exact where nothing but texts is in the list; else it may round numbers or drop duplicate keys.
         try:
             parsed = orjson.loads(value)
         except orjson.JSONDecodeError:
             return _from_text(value, list)
-        if type(parsed) is list and all(type(item) is str for item in parsed):
+        if type(parsed) is list and _TEXTS.issuperset(map(type, parsed)):
             return parsed
     return _from_text(value, list)
 

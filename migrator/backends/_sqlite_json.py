@@ -91,15 +91,10 @@ def read_object(text: str) -> dict[str, Any]:
             keys += _keys_within(value)
     # Every key is followed by a quote and a colon; in a string that quote is escaped. Where blanks may stand before a
     # colon, or a backslash may be the last character of a key, the count proves nothing.
-    escaped = text.count('\\":')
-    if (
-        text.count('":') - escaped != keys
-        or " :" in text
-        or (escaped and '\\\\":' in text)
-        or "\n" in text
-        or "\t" in text
-        or "\r" in text
-    ):
+    if " :" in text or "\n" in text or "\t" in text or "\r" in text:
+        return _read_exactly(text)
+    colons = text.count('":')
+    if colons != keys and ('\\\\":' in text or colons - text.count('\\":') != keys):
         return _read_exactly(text)
     return found
 

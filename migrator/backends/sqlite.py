@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 #: A page of ``scan`` ends early at about this many characters, so that memories of 1 MB do not fill the memory.
 _PAGE_CHARACTERS = 4_000_000
 _ATTACHED_SHOWN = 100
+#: Ids are random, so inserts touch all of an index; SQLite's 2 MB do not hold that of 100,000 rows.
+_CACHE_KIB = 32_768
 _FIRST_ROWID = -(1 << 63)
 #: The columns that hold nearly all of a row's bytes, per layout and kind.
 _HEAVY: dict[Layout, dict[Kind, str]] = {
@@ -104,6 +106,7 @@ class SqliteBackend:
             connection = files.connect(self._path, "mode=rw")
             connection.execute("PRAGMA foreign_keys=OFF")
             connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
         self._writer = connection
         return connection
 
