@@ -1,0 +1,272 @@
+"""The stored form of a graph store: labels or type and ends, and flat properties. Pure.
+
+A node is ``{"labels": [sorted], "properties": {…, the id property included}}``, an edge ``{"type", "from", "to",
+"properties": {…}}``. What a store cannot hold exactly is described by :class:`Limits`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from migrator.model import (
+    LIST_FIELDS,
+    OBJECT_FIELDS,
+    Corrupt,
+    Memory,
+    Problem,
+    Relationship,
+    canonical,
+    digest,
+    property_of,
+    too_deep,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from migrator.backends.base import Raw
+    from migrator.model import Kind, Record, Value
+
+INT64 = 1 << 63
+
+#: What may stand between back-ticks. Not the back-tick: FalkorDB has no escape for it. Not the backslash: Neo4j decodes
+#: ``\\u0060`` in a name before it parses. Not what a text file or a terminal would change.
+_NAME = re.compile(r"[^`\\\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,512}")
+#: Labels that are ours: the marker's, and a scratch node's.
+MARKER_LABEL = "_Memmig"
+SCRATCH_LABEL = "_MemmigScratch"
+
+#: Key of a value that a stored form can show but not carry: ``{NATIVE: what it is, "value": …}``.
+NATIVE = "$native"
+#: Key of an edge's stored form whose id stands nowhere but was made by :func:`edge_id`.
+MADE_ID = "made_id"
+
+_EDGE_IDS = uuid.UUID("6f1b2c1e-3c5b-5c0e-9d0a-5f1a3f4a7b10")
+_SCALARS = (str, int, float, bool)
+
+
+@lru_cache(maxsize=4096)
+def quoted(name: Value) -> str:
+    """Return a label, type or property name between back-ticks. ValueError for one outside the allow-list."""
+    if type(name) is not str or not _NAME.fullmatch(name):
+        message = f"{name!r} cannot be a name in Cypher"
+        raise ValueError(message)
+    return f"`{name}`"
+
+
+def edge_id(edge: Relationship, ordinal: int) -> str:
+    """Return the id of an edge without one: the same in every scan, as long as its store keeps the order of equals.
+
+    UUIDv5 of (from, type, to, canonical properties, ordinal among equal ones in the scan's order).
+    """
+    anonymous = Relationship("", edge.type, edge.from_id, edge.to_id, edge.properties)
+    return str(uuid.uuid5(_EDGE_IDS, f"{digest(anonymous)}:{ordinal}"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a graph store cannot hold exactly. The defaults are FalkorDB's, measured on 4.16.3 and 4.22.1."""
+
+    id_bytes: int = 4096  #: longer ids are never found
+    list_depth: int = 4  #: lists within lists; deeper ones are not read back exactly
+
+
+@dataclass(frozen=True, slots=True)
+class CypherForm:
+    """Between a graph store's form and the canonical one."""
+
+    label: str = "Memory"
+    id_property: str = "id"
+    limits: Limits = field(default_factory=Limits)
+
+    # --- reading ---
+
+    def decode(self, kind: Kind, raw: Raw) -> Record | Corrupt:
+        """See :class:`~migrator.backends.base.Form`."""
+        properties: dict[str, Value] = raw["properties"]
+        identity = properties.get(self.id_property)
+        if kind == "relationship" and identity is None:
+            identity = raw.get(MADE_ID)
+        if type(identity) is not str or not identity:
+            reason = "has no id" if identity is None else f"its id is no text but {identity!r}"
+            return Corrupt(kind=kind, id=str(identity), reason=reason, raw=raw)
+        for name, value in properties.items():
+            if (type(value) is dict or type(value) is list) and (found := _native(value)):
+                reason = f"{name}: a value of type {found} cannot be read exactly"
+                return Corrupt(kind=kind, id=identity, reason=reason, raw=raw)
+        if self.id_property != "id":
+            if "id" in properties:
+                reason = f"has both {self.id_property} and id"
+                return Corrupt(kind=kind, id=identity, reason=reason, raw=raw)
+            properties = {name: value for name, value in properties.items() if name != self.id_property}
+        if kind == "memory":
+            return Memory(identity, tuple(sorted(raw["labels"])), canonical(kind, properties))
+        if type(raw["from"]) is not str or type(raw["to"]) is not str:
+            return Corrupt(kind=kind, id=identity, reason="an end of it has no id", raw=raw)
+        return Relationship(identity, raw["type"], raw["from"], raw["to"], canonical(kind, properties))
+
+    def readable(self, kind: Kind, raw: Raw) -> bool:
+        """Return whether the client can read it: 0.12 takes a memory with ``tags`` as text for missing [measured]."""
+        return kind != "memory" or type(raw["properties"].get("tags", [])) is list
+
+    def shape(self, kind: Kind, raw: Raw) -> str:
+        """See :class:`~migrator.backends.base.Form`."""
+        return ":".join(raw["labels"]) if kind == "memory" else str(raw["type"])
+
+    # --- writing ---
+
+    def encode(self, record: Record) -> Raw:
+        """See :class:`~migrator.backends.base.Form`."""
+        if isinstance(record, Memory):
+            properties = {name: _stored(name, value) for name, value in record.properties.items()}
+            return {"labels": sorted(set(record.labels)), "properties": {self.id_property: record.id, **properties}}
+        return {
+            "type": record.type,
+            "from": record.from_id,
+            "to": record.to_id,
+            "properties": {self.id_property: record.id, **record.properties},
+        }
+
+    def graft(self, kind: Kind, onto: Raw, source: Raw, fields: Sequence[str]) -> Raw:  # noqa: ARG002 - Form's signature
+        """See :class:`~migrator.backends.base.Form`."""
+        properties = dict(onto["properties"])
+        grafted = {**onto, "properties": properties}
+        for name in fields:
+            key = property_of(name)
+            if key is None:
+                grafted[name[1:]] = source[name[1:]]
+            elif key in source["properties"]:
+                properties[key] = source["properties"][key]
+            else:
+                properties.pop(key, None)
+        return grafted
+
+    def problems(self, record: Record) -> Sequence[Problem]:
+        """See :class:`~migrator.backends.base.Form`."""
+        found = list(self._problems(record))
+        if not found:
+            return ()
+        kind: Kind = "memory" if isinstance(record, Memory) else "relationship"
+        return [Problem(kind=kind, id=record.id, field=name, reason=reason) for name, reason in found]
+
+    def _problems(self, record: Record) -> Iterator[tuple[str, str]]:  # noqa: C901 - a list of rules
+        if isinstance(record, Memory):
+            yield from self._id_problems(record.id)
+            if not record.labels:
+                yield ":labels", "a node without a label cannot be found again"
+            for name in record.labels:
+                if not _is_name(name) or ":" in name:
+                    yield ":labels", f"{name!r} cannot be a label here"
+                elif name in (MARKER_LABEL, SCRATCH_LABEL):
+                    yield ":labels", f"the label {name} is memmig's own"
+        else:
+            if not record.id or _text_problem(record.id):
+                yield self.id_property, _text_problem(record.id) or "an empty id is no id"
+            if not _is_name(record.type):
+                yield ":type", f"{record.type!r} cannot be a relationship type here"
+        for name, value in record.properties.items():
+            if not _is_name(name):
+                yield name, "the name cannot be quoted safely in Cypher"
+            elif name == self.id_property:
+                yield name, "the store keeps the id under this name"
+            elif reason := self._value_problem(name, value):
+                yield name, reason
+
+    def _id_problems(self, identity: str) -> Iterator[tuple[str, str]]:
+        reason = _text_problem(identity)
+        if not identity:
+            reason = "an empty id is never found by the store's index"
+        elif not reason and len(identity.encode()) > self.limits.id_bytes:
+            reason = f"ids of more than {self.limits.id_bytes} bytes are never found by the store's index"
+        elif not reason and identity != identity.strip():
+            reason = "the store's index takes an id with leading or trailing white space for the one without"
+        if reason:
+            yield self.id_property, reason
+
+    def _value_problem(self, name: str, value: Value) -> str:
+        """Return why a property's value cannot be stored exactly, or ""."""
+        kind = type(value)
+        if kind is str:
+            return _text_problem(value)
+        if kind is float:
+            return "" if value - value == 0 else f"the store cannot hold {value!r}"
+        if kind is bool:
+            return ""
+        if kind is int:
+            return "" if -INT64 <= value < INT64 else f"{value} is outside 64 bits: the store would change it"
+        if name in OBJECT_FIELDS or (name in LIST_FIELDS and name != "tags" and kind is list):
+            stored = _stored(name, value)
+            if type(stored) is str:
+                return "" if canonical("memory", {name: stored}) == {name: value} and not _unclean(value) else _NO_JSON
+        if kind is list:
+            return self._list_problem(value)
+        return f"the store cannot hold a value of type {'map' if kind is dict else kind.__name__}"
+
+    def _list_problem(self, items: list[Value]) -> str:
+        if too_deep(items, self.limits.list_depth):
+            return f"lists nested more than {self.limits.list_depth} deep are not read back exactly"
+        for item in items:
+            if item is None:
+                return "the store cannot hold a list with null in it"
+            if reason := self._value_problem("", item):
+                return f"in a list: {reason}"
+        return ""
+
+
+_NO_JSON = "the value has no JSON text that reads back the same"
+
+
+def _unclean(value: Value) -> bool:
+    """Return whether something in a value is no JSON: NaN and infinities, bytes."""
+    if type(value) is dict:
+        return any(map(_unclean, value.values()))
+    if type(value) is list:
+        return any(map(_unclean, value))
+    return type(value) is bytes or (type(value) is float and value - value != 0)
+
+
+def _stored(name: str, value: Value) -> Value:
+    """Return a memory's value as 0.12 writes it: maps, and context lists that are empty or hold no scalars, as text."""
+    kind = type(value)
+    if kind is dict and name in OBJECT_FIELDS:
+        return _json(value)
+    if kind is list and name in LIST_FIELDS and name != "tags":
+        return value if value and all(type(item) in _SCALARS for item in value) else _json(value)
+    return value
+
+
+def _json(value: Value) -> Value:
+    # Escaped to ASCII, so that NUL and lone surrogates are no problem of the store.
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return value
+
+
+def _is_name(name: str) -> bool:
+    return _NAME.fullmatch(name) is not None
+
+
+def _text_problem(text: str) -> str:
+    if "\0" in text:
+        return "the store cannot hold NUL in a text"
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "the text has lone surrogates, which have no UTF-8"
+    return ""
+
+
+def _native(value: Value) -> str:
+    """Return the type of a value that the canonical form does not have, or ""."""
+    if type(value) is dict:
+        return str(value.get(NATIVE, "map"))
+    if type(value) is list:
+        return next(filter(None, map(_native, value)), "")
+    return ""

