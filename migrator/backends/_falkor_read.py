@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _HALF = 26  #: bits
 _SCALE = 2.0**60
-_NOT_FINITE = {"inf", "-inf", "nan", "-nan"}
+_NOT_FINITE = frozenset({"inf", "-inf", "nan", "-nan"})
 _FIRST_PAGE = 250
 _PAGE_BYTES = 8_000_000  #: of text in one answer, about
 _DEGREE_PAGE = 5_000
@@ -78,18 +78,17 @@ class _Exact:
                 fixed.append(value)
         return fixed
 
-    def _float(self, printed: Printed, half: float, scaled: float | None) -> float:
-        text = str(printed)
+    def _float(self, text: str, half: str, scaled: str | None) -> float:
         if text in _NOT_FINITE:
             return float(text)
-        if half - half == 0:
-            value = _joined(float(printed), half)
+        if half not in _NOT_FINITE:
+            value = _joined(float(text), float(half))
             if f"{value:.15g}" == text:
                 return value
         if scaled is None:
             self._scaled = True
             raise _MoreColumnsError
-        value = _joined(float(Fraction(text) / Fraction(_SCALE)), scaled) * _SCALE
+        value = _joined(float(Fraction(text) / Fraction(_SCALE)), float(scaled)) * _SCALE
         if f"{value:.15g}" != text:
             message = f"the server prints the number {text} in a way that cannot be read exactly"
             raise StoreRefused(message, hint="report this with the version of the server")
