@@ -14,7 +14,7 @@ from migrator import urls
 from migrator.cli import log
 from migrator.cli.group import ALWAYS, JOURNAL, Command, LazyGroup
 from migrator.cli.options import global_options, not_yet, settings
-from migrator.cli.output import counts_table, escape, shorten
+from migrator.cli.output import escape, shorten
 from migrator.cli.runner import output_of
 from migrator.errors import JournalDamaged, NoSuchRun, UsageError
 from migrator.models import no_counts
@@ -147,8 +147,6 @@ def show(ctx: click.Context, /, name: str | None) -> int:
             output.document(run)
             return 0
         _describe(output, run)
-        for line in counts_table(run):
-            output.line(f"  {line}")
         if check is not None:
             output.line(f"  verification {escape(check.status)}: {check.matched} matched", indent=4)
         for number, entry in enumerate(marked):

@@ -16,7 +16,7 @@ SECRET = "tr0ub4dor&3"
 
 
 @pytest.mark.parametrize(
-    "url,expected",
+    ("url", "expected"),
     [
         ("sqlite:///a.db", {"backend": "sqlite", "path": Path("a.db")}),
         ("sqlite:////tmp/a.db", {"backend": "sqlite", "path": Path("/tmp/a.db")}),
@@ -33,7 +33,7 @@ def test_files(url: str, expected: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "url,backend,host,port,graph,tls",
+    ("url", "backend", "host", "port", "graph", "tls"),
     [
         ("falkordb://", "falkordb", "localhost", 6379, "memorygraph", False),
         ("falkordb://h:1/g", "falkordb", "h", 1, "g", False),
@@ -88,7 +88,7 @@ def test_what_makes_no_sense_is_a_usage_error_with_a_hint(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text,near",
+    ("text", "near"),
     [
         ("sqlit", "sqlite?"),
         ("falkor", "falkordb"),
