@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Memmig
+    from tests.cli.conftest import Memmig
 
 
 def test_the_demo_runs_twice_in_a_row(memmig: Memmig, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from conftest import Memmig
+    from tests.cli.conftest import Memmig
 
 COMMANDS = ["migrate", "resume", "rollback", "verify", "journal", "backends", "unlock", "profile", "demo"]
 JOURNAL = ["show", "list", "events", "find", "export", "check", "backup", "prune"]

@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Memmig
+    from tests.cli.conftest import Memmig
 
 LIST_KEYS = {"run_id", "status", "source", "target", "started_at", "finished_at", "memories", "relationships"}
 

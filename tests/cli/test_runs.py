@@ -15,7 +15,7 @@ from migrator.models import COUNT_KEYS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Done, Memmig
+    from tests.cli.conftest import Done, Memmig
 
 MOVE = ["migrate", "--from", "sqlite:///source.db", "--to", "sqlite:///target.db"]
 VERIFICATION = {"status", "matched", "different", "missing", "foreign", "changing"}

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from conftest import Memmig
+    from tests.cli.conftest import Memmig
 
 POLLING = """
 import time

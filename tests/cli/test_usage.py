@@ -10,7 +10,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Memmig
+    from tests.cli.conftest import Memmig
 
 TO = ["--to", "sqlite:///t.db"]
 WRONG = [
