@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -451,7 +452,8 @@ class FalkorStore:
             if step.name not in missing:
                 continue
             try:
-                self._wire.write(step.create)
+                if step.create:
+                    self._wire.write(step.create)
             except ServerSaid as error:
                 if "already indexed" not in error.message:  # somebody else's, just now
                     raise
@@ -473,20 +475,21 @@ class FalkorStore:
         """Drop indexes; delete the graph only where no node is left in it, a marker included."""
         for step in reversed(steps):
             if not self._exists():
-                return
+                break
             if step.kind == "index":
-                try:
-                    self._wire.write(step.drop)
-                except ServerSaid as error:
-                    if "no such index" not in error.message.lower():
-                        raise
+                self._drop_index(step)
             elif step.kind == "graph" and not self._read.count("MATCH (n) RETURN count(n)"):
                 # Between the count and this another client could still write; FalkorDB has no conditional delete.
-                try:
+                with suppress(GraphAbsent):
                     self._wire.change("GRAPH.DELETE", self._graph)
-                except GraphAbsent:
-                    return
         self._places = None
+
+    def _drop_index(self, step: SchemaStep) -> None:
+        try:
+            self._wire.write(step.drop)
+        except ServerSaid as error:
+            if "no such index" not in error.message.lower():
+                raise
 
     def close(self) -> None:
         """See :class:`~migrator.backends.base.Backend`."""

