@@ -95,7 +95,7 @@ def backend_of(text: str) -> str:
         return _BY_SCHEME[name] if separator else name
     if not separator and ("/" in text or Path(text).suffix):
         message = f"{redact(text)!r} is neither a backend nor a URL"
-        raise UsageError(message, hint=f"a SQLite file is written sqlite:///{quote(text)}")
+        raise UsageError(message, hint=f"a SQLite file is written sqlite:///{quote_from_bytes(os.fsencode(text))}")
     public = sorted(set(known) - {"memory"})
     near = get_close_matches(name, public, n=1, cutoff=0.5)
     what = "URL scheme" if separator else "backend"
@@ -306,6 +306,6 @@ def show(config: Mapping[str, Any]) -> str:
     host = f"[{host}]" if ":" in host else host
     port = config.get("port")
     place = host + (f":{port}" if port else "")
-    user = quote(str(config.get("user") or ""), safe="")
-    graph = quote(str(config.get("graph") or ""), safe="")
+    user = quote(os.fsencode(str(config.get("user") or "")), safe="")
+    graph = quote(os.fsencode(str(config.get("graph") or "")), safe="")
     return f"{scheme}://{user + '@' if user else ''}{place}/{graph}"

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from migrator.cli.group import ALWAYS, INTERRUPTED, JOURNAL, STORES, Command
 from migrator.cli.options import global_options, not_yet, settings, source_options, target_options
@@ -30,6 +31,7 @@ _LATER = {
     "full_every": "--full-every",
     "profile": "--profile",
 }
+_FREE_AT_RESUME = {"resume", "batch_size", "verbose", "from_password_file", "to_password_file"}
 _MOST_IN_A_BATCH = 100_000
 
 
@@ -108,6 +110,7 @@ def migrate(ctx: click.Context, /, **given: Any) -> int:  # noqa: ANN401 - click
     files: dict[Any, Path | None] = {"from": given["from_password_file"], "to": given["to_password_file"]}
 
     if resume is not None and all(given[key] is None for key in ("target", "to_path", "to_uri")):
+        _refuse_other_options(ctx)
 
         def go_on(hooks: Hooks) -> MigrationResult | None:
             from migrator.manager import run_resume
@@ -138,6 +141,16 @@ def migrate(ctx: click.Context, /, **given: Any) -> int:  # noqa: ANN401 - click
         )
 
     return run(ctx, start, verbose=given["verbose"])
+
+
+def _refuse_other_options(ctx: click.Context) -> None:
+    """Refuse options beside a bare --resume: the run keeps those of its beginning, and nothing would compare them."""
+    for param in ctx.command.params:
+        name = param.name or ""
+        given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and param.expose_value and name not in _FREE_AT_RESUME:
+            message = f"a run that is resumed keeps what it began with, and {param.opts[0]} is given"
+            raise UsageError(message, hint=f"leave {param.opts[0]} away, or give --from and --to as well")
 
 
 def options_of(given: dict[str, Any]) -> MigrationOptions:

@@ -9,7 +9,10 @@ import sys
 import textwrap
 import unicodedata
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from migrator.errors import MemmigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +49,10 @@ def shorten(text: str, most: int = 200) -> str:
 
 
 def prepare_streams() -> None:
-    """Let nothing that a terminal cannot encode end the program."""
+    """Let nothing that a terminal cannot encode end the program, nor a stream that is closed (``>&-``)."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - for the rest of the process
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # absent on replaced streams
@@ -69,11 +75,16 @@ class Output:
         try:
             stream.write(text)
             stream.flush()
-        except BrokenPipeError:
-            self.broken = self.broken or stream is sys.stdout
-            # Python flushes once more at its end and would complain about the same pipe.
+        except OSError as error:
+            # Python flushes once more at its end and would complain about the same stream.
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if stream is not sys.stdout:
+                return
+            self.broken = True
+            if not isinstance(error, BrokenPipeError):
+                message = f"the result cannot be written: {error.strerror}"
+                raise MemmigError(message, hint="what was done is in the journal: memmig journal show") from error
 
     def document(self, value: Any) -> None:  # noqa: ANN401 - any JSON
         """Write the one JSON document: ASCII only, so no terminal can be steered by it."""

@@ -181,3 +181,20 @@ def test_a_terminal_that_knows_no_unicode_is_no_error(tmp_path: Path, environmen
     )
     assert done.returncode == 52
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closing", [">&-", ">&- 2>&-", "2>&-"])
+def test_closed_streams_are_no_error(closing: str, tmp_path: Path, environment: Mapping[str, str]) -> None:
+    command = f'"{sys.executable}" -m migrator backends --matrix {closing}'
+    assert subprocess.run(["sh", "-c", command], env=environment, cwd=tmp_path, check=False).returncode == 0
+
+
+def test_a_full_disk_behind_stdout_is_said(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    for arguments in (["--json"], []):
+        command = f'"{sys.executable}" -m migrator backends --matrix {" ".join(arguments)} >/dev/full'
+        done = subprocess.run(
+            ["sh", "-c", command], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith("error: the result cannot be written: ")
+        assert len(done.stderr.splitlines()) == 2

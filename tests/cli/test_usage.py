@@ -39,6 +39,8 @@ WRONG = [
     ["migrate", "--to", "falkordb://h:1", "--layout", "0.12"],
     ["migrate", *TO, "--from", "sqlite:///s.db", "--from-uri", "sqlite:///s.db"],
     ["migrate", *TO, "--to-password-file", "p"],
+    ["migrate", "--resume", "--no-verify"],
+    ["migrate", "--resume", "12345678", "--from", "sqlite:///s.db"],
     ["verify"],
     ["verify", "1234", *TO],
     ["rollback"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,13 @@ def test_a_config_takes_urls_and_checks_them() -> None:
         BackendConfig.from_url("redis://u:x@h")
     with pytest.raises(UsageError):
         BackendConfig.from_url("redis://h", layout="0.13").validate()
+
+
+def test_bytes_that_are_no_text_stay_what_they_are() -> None:
+    odd = os.fsdecode(b"a\xff.db")
+    config = {"backend": "sqlite", "path": Path(odd)}
+    assert urls.show(config) == "sqlite:///a%FF.db"
+    assert urls.parse("sqlite:///a%FF.db") == urls.parse(f"sqlite:///{odd}") == config
+    assert urls.show(urls.parse("falkordb://%FF@h/%FF"))
+    with pytest.raises(UsageError, match="neither"):
+        urls.parse(odd)
