@@ -6,6 +6,7 @@ a new meaning needs a higher ``type_version``, and code that reads the lower one
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -279,9 +280,12 @@ class StoredEvent:
 
 def to_payload(event: Event) -> bytes:
     """Return the event's fields as JSON: UTF-8, keys sorted, no blanks. TypeError for what is no JSON value."""
-    return orjson.dumps(
-        {field.name: getattr(event, field.name) for field in fields(event)}, option=orjson.OPT_SORT_KEYS
-    )
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
+    try:
+        return orjson.dumps(values, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # A path may hold bytes that are no Unicode, which Python shows as lone surrogates and orjson refuses.
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
 def from_payload(event_type: str, type_version: int, payload: str) -> Event:
@@ -291,7 +295,7 @@ def from_payload(event_type: str, type_version: int, payload: str) -> Event:
         msg = f"the journal holds an event {event_type} version {type_version}, which this memmig does not know"
         raise JournalTooNew(msg, hint="use the newer memmig that wrote this journal")
     try:
-        return found(**orjson.loads(payload))
+        return found(**json.loads(payload))
     except (ValueError, TypeError) as error:
         msg = f"the payload of an event {event_type} in the journal cannot be read"
         raise JournalDamaged(msg, hint="memmig journal check") from error
