@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from journal.errors import (
     JournalDamaged,
     JournalLocked,
@@ -10,6 +12,9 @@ from journal.errors import (
     MemmigError,
     NoSuchRun,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class UsageError(MemmigError):
@@ -38,6 +43,10 @@ class Unstorable(MemmigError):
 
     exit_code = 22
     meaning = "records cannot be stored as they are; nothing was written"
+
+    def __init__(self, message: str, *, hint: str = "", findings: Sequence[object] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.findings = findings  #: up to 100 ``Finding``: id, field and reason of each
 
 
 class LimitHit(MemmigError):

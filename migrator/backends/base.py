@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,8 +61,7 @@ class Marker:
     owner: str  #: who holds it, for people: host and journal path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """One compare-and-set: what must stand there now, and what stands there after. None = absent."""
 
     id: str
@@ -128,6 +127,9 @@ class Form(Protocol):
 
     def problems(self, record: Record) -> Sequence[Problem]:
         """Name everything that this store cannot hold exactly. Never touches the store. Usually empty, so be fast."""
+
+    def readable(self, kind: Kind, raw: Raw) -> bool:
+        """Return whether the store's own client can read the stored form (``tags`` as text hides a memory from it)."""
 
     def shape(self, kind: Kind, raw: Raw) -> str:
         """Return the edge type, or the labels joined by ``:``."""

@@ -1,0 +1,124 @@
+"""Looking at stores and runs without changing them; and taking a left marker out by hand."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from migrator.backends import registry
+from migrator.errors import NoSuchRun, StoreUnreachable, VerificationFailed
+from migrator.hooks import Hooks
+from migrator.models import DEFAULT_BATCH_SIZE, MigrationResult, no_counts
+from migrator.stores import config_of, no_secrets, open_stores
+from migrator.takeback import open_journal
+from migrator.verify import verify_later, verify_stores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from migrator.backends.base import Backend, Marker
+    from migrator.models import BackendConfig, MigrationOptions, VerificationResult
+    from migrator.stores import Secrets
+
+
+def run_verify(
+    run_id: str, *, journal_path: Path, hooks: Hooks | None = None, secrets: Secrets = no_secrets
+) -> MigrationResult:
+    """Compare what a run wrote with both stores as they are now; writes nothing. Raises VerificationFailed."""
+    hooks = hooks or Hooks()
+    started = hooks.monotonic()
+    with ExitStack() as stack:
+        journal = stack.enter_context(open_journal(journal_path, read=True))
+        run_id = journal.resolve(run_id)
+        state = journal.state(run_id)
+        if state.opened is None:
+            msg = f"run {run_id} never began"
+            raise NoSuchRun(msg, hint="`memmig journal list` shows the runs")
+        target = registry.open_backend(secrets(config_of(state.opened.target), "to"), role="to")
+        stack.callback(target.close)
+        warnings = list(target.open("read").warnings)
+        source: Backend | None = registry.open_backend(secrets(config_of(state.opened.source), "from"), role="from")
+        assert source is not None  # noqa: S101 - just made
+        stack.callback(source.close)
+        try:
+            warnings += source.open("read").warnings
+        except StoreUnreachable as error:
+            warnings.append(f"the source is not there, so the target was compared with the journal only: {error}")
+            source = None
+        size = int(state.opened.options.get("batch_size", DEFAULT_BATCH_SIZE))
+        verification = verify_later(journal, run_id, source, target, hooks, size)
+        return _verified(run_id, verification, warnings, hooks.monotonic() - started)
+
+
+def run_verify_stores(
+    source: BackendConfig, target: BackendConfig, options: MigrationOptions, *, hooks: Hooks | None = None
+) -> MigrationResult:
+    """Compare two stores without a run; writes nothing. Raises VerificationFailed."""
+    hooks = hooks or Hooks()
+    started = hooks.monotonic()
+    source = replace(source, all_labels=options.all_labels)
+    target = replace(target, all_labels=options.all_labels)
+    with ExitStack() as stack:
+        stores = open_stores(stack, source, target, write=False)
+        verification = verify_stores(stores.source, stores.target, hooks, options.batch_size)
+        warnings = [*stores.source_info.warnings, *stores.target_info.warnings]
+        return _verified("", verification, warnings, hooks.monotonic() - started)
+
+
+def _verified(
+    run_id: str, verification: VerificationResult, warnings: Sequence[str], seconds: float
+) -> MigrationResult:
+    failed = verification.status == "failed"
+    result = MigrationResult(
+        run_id=run_id,
+        status="failed" if failed else "finished",
+        memories=no_counts(),
+        relationships=no_counts(),
+        verification=verification,
+        seconds=seconds,
+        warnings=tuple(warnings),
+        exit_code=VerificationFailed.exit_code if failed else 0,
+    )
+    if failed:
+        msg = f"verification failed: {verification.missing} missing, {verification.different} different"
+        error = VerificationFailed(msg, hint="`memmig migrate` between the two stores brings what is missing")
+        error.result = result
+        raise error
+    return result
+
+
+def probe(config: BackendConfig) -> dict[str, Any]:
+    """Look at one store without leaving a trace: version, place, counts, warnings."""
+    config.validate()
+    backend = registry.open_backend(config, role="from")
+    try:
+        info = backend.open("read")
+        inventory = backend.inventory()
+        return {
+            "kind": info.kind,
+            "place": info.place,
+            "version": info.version,
+            "layout": info.layout,
+            "memories": inventory.memories,
+            "relationships": inventory.relationships,
+            "other_nodes": dict(inventory.other_nodes),
+            "warnings": list(info.warnings),
+        }
+    finally:
+        backend.close()
+
+
+def run_unlock(config: BackendConfig, confirm: Callable[[Marker], bool]) -> Marker | None:
+    """Remove a left marker after ``confirm`` said yes to it; None where there is none or it was declined."""
+    config.validate()
+    backend = registry.open_backend(config, role="to")
+    try:
+        backend.open("write")
+        for marker in backend.markers():
+            if confirm(marker) and backend.swap_marker(marker, None):
+                return marker
+        return None
+    finally:
+        backend.close()

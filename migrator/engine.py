@@ -1,0 +1,347 @@
+"""The forward run and its resume: for every batch undo record before, marker inside, claim after.
+
+A resume is the same code: it settles what the last process left (resume table), reads the source again, and skips the
+ids that this run has already decided.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from journal import events
+from journal.chain import Entry
+from migrator.codec import dump_raw
+from migrator.errors import ConflictFound, OutcomeUnknown, StoreUnreachable
+from migrator.lease import Lease
+from migrator.model import KINDS, Corrupt, Relationship, digest
+from migrator.models import Finding, no_counts
+from migrator.plan import END_IS_MISSING, Groups, Planned, Planner
+from migrator.resume import Action
+from migrator.scan import MAX_FINDINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from journal.bases import Bases
+    from journal.store import Journal
+    from migrator.backends.base import Backend, Operation, Raw
+    from migrator.hooks import Hooks
+    from migrator.lease import Phase
+    from migrator.model import Kind, Record
+    from migrator.models import MigrationOptions
+    from migrator.scan import Scanned
+
+_RECONNECTS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
+_REPLANS = 5
+_HELD_GROUPS = 10
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """Everything one run works with; made by the manager."""
+
+    journal: Journal | None  #: None: there is none yet, and this is a dry run
+    run_id: str
+    pair: str
+    target_store: str
+    source: Backend
+    target: Backend
+    options: MigrationOptions
+    hooks: Hooks
+    scanned: Scanned
+    owner: str
+    target_was_empty: bool
+    counts: dict[Kind, dict[str, int]] = field(default_factory=lambda: {kind: no_counts() for kind in KINDS})
+    findings: list[Finding] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    out_of_scope: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
+
+    def reset(self) -> None:
+        """Forget what was counted: the source is about to be read from its beginning."""
+        for kind in KINDS:
+            self.counts[kind] = no_counts()
+            self.out_of_scope[kind] = set()
+        self.findings.clear()
+        skipped = self.scanned.inventory
+        self.counts["memory"]["skipped"] = sum(skipped.other_nodes.values())
+        self.counts["relationship"]["skipped"] = skipped.other_relationships
+        self.counts["memory"]["read"] = self.counts["memory"]["skipped"]
+        self.counts["relationship"]["read"] = self.counts["relationship"]["skipped"]
+
+    def count(self, kind: Kind, action: str) -> None:
+        """Count one id that was read and decided."""
+        counts = self.counts[kind]
+        counts["read"] += 1
+        counts[action] += 1
+
+    def find(self, kind: Kind, identity: str, what: str, name: str, reason: str) -> None:
+        """Keep a finding for the result; the journal has them all."""
+        self.out_of_scope[kind].add(identity)
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(Finding(kind=kind, id=identity, what=what, field=name, reason=reason))
+
+    @property
+    def history(self) -> Journal:
+        """The journal of a run that writes."""
+        assert self.journal is not None  # noqa: S101 - only a dry run may lack one
+        return self.journal
+
+    def lease(self, phase: Phase = "forward") -> Lease:
+        """Return a new lease on the target."""
+        return Lease(
+            self.history,
+            self.run_id,
+            self.target,
+            phase,
+            owner=self.owner,
+            require_durable=self.options.require_durable,
+            monotonic=self.hooks.monotonic,
+        )
+
+
+def persist[T](target: Backend, step: Callable[[], T], progressed: Callable[[], int]) -> T:
+    """Run ``step`` again after every unknown outcome, once the target answers; ``step`` must begin by settling.
+
+    Gives up with StoreUnreachable after as many vain attempts as ``_RECONNECTS`` has waits.
+    """
+    vain = 0
+    while True:
+        before = progressed()
+        try:
+            return step()
+        except OutcomeUnknown as error:
+            vain = 0 if progressed() > before else vain + 1
+            target.close()
+            if vain >= len(_RECONNECTS):
+                raise StoreUnreachable(error.message, hint="start the server, then `memmig resume`") from error
+            _reconnect(target, _RECONNECTS[vain:])
+
+
+def _reconnect(target: Backend, waits: Iterable[float]) -> None:
+    last: StoreUnreachable | None = None
+    for wait in waits:
+        time.sleep(wait)
+        try:
+            target.open("write")
+        except StoreUnreachable as error:
+            last = error
+        else:
+            return
+    raise StoreUnreachable(
+        "the target went away and did not come back" + (f": {last.message}" if last else ""),
+        hint="start the server, then `memmig resume`",
+    )
+
+
+class Forward:
+    """One pass over the source: decide, group, write. Made anew for every attempt."""
+
+    def __init__(self, run: Run, lease: Lease | None) -> None:
+        self._run = run
+        self._lease = lease
+        self._planner = Planner(run.target.form, run.options.on_conflict)
+        self._size = run.options.batch_size
+        self._resumed = False
+        self._bases: Bases | None = None
+
+    def __call__(self) -> None:
+        """Settle, then import both kinds; returns with everything written and, if anything was, durable."""
+        run = self._run
+        if self._lease is not None:
+            self._settle(self._lease)
+        if run.journal is not None:
+            self._bases = run.journal.bases(run.pair, exclude=run.run_id)
+        run.reset()
+        for kind in KINDS:
+            self._import(kind)
+        if self._lease is not None and self._lease.held:
+            self._lease.barrier()
+
+    def _settle(self, lease: Lease) -> None:
+        run = self._run
+        journal = run.history
+        if journal.state(run.run_id).epoch_planned and lease.settle() is Action.LOST:
+            run.warnings.append(
+                "the target's server lost batches that it had acknowledged (or may have): they were planned anew"
+            )
+        self._resumed = bool(journal.state(run.run_id).batches)
+        if self._resumed:
+            journal.index_run(run.run_id)
+
+    def _import(self, kind: Kind) -> None:
+        run = self._run
+        groups = Groups(self._size, self._size * _HELD_GROUPS)
+        total = run.scanned.read[kind]
+        done = 0
+        for chunk in run.source.scan(kind, self._size):
+            run.hooks.check()
+            notes: list[Planned] = []
+            for planned in self._decide(kind, chunk):
+                if planned.row is None:
+                    notes.append(planned)
+                    continue
+                for group, full in groups.add(planned):
+                    self._write(kind, group, full)
+            self._note(kind, notes)
+            done += len(chunk)
+            run.hooks.report("import", kind, done, total)
+        for group, rest in groups.flush():
+            run.hooks.check()
+            self._write(kind, group, rest)
+
+    def _decide(self, kind: Kind, chunk: list[Record | Corrupt]) -> Iterable[Planned]:
+        run = self._run
+        quarantined = run.scanned.quarantined[kind]
+        fresh = self._without_done(kind, chunk) if self._resumed else chunk
+        records: list[Record] = []
+        bad: list[Record | Corrupt] = []
+        if quarantined:
+            for item in fresh:
+                (bad if item.id in quarantined else records).append(item)  # type: ignore[arg-type]
+        else:
+            records = fresh  # type: ignore[assignment]  # every corrupt one is quarantined
+        if bad:
+            self._quarantine(kind, bad)
+        if not records:
+            return ()
+        return self._plan(kind, records)
+
+    def _plan(self, kind: Kind, records: list[Record]) -> list[Planned]:
+        run = self._run
+        ids = [record.id for record in records]
+        bases = {} if self._bases is None else self._bases.get(kind, ids)
+        rivals = {} if run.journal is None else run.journal.other_holders(run.pair, run.target_store, kind, ids)
+        there = {} if run.target_was_empty and not self._resumed else _look_up(run.target, kind, records)
+        planner = self._planner
+        if not there and not bases:
+            return [planner.create(kind, record, digest(record)) for record in records]
+        none: frozenset[str] = frozenset()
+        return [
+            planner.plan(
+                kind, record, there.get(record.id), bases.get(record.id), frozenset(rivals.get(record.id, none))
+            )
+            for record in records
+        ]
+
+    def _without_done(self, kind: Kind, chunk: list[Record | Corrupt]) -> list[Record | Corrupt]:
+        run = self._run
+        done = run.history.decided(run.run_id, kind, [item.id for item in chunk])
+        fresh = []
+        for item in chunk:
+            entry = done.get(item.id)
+            if entry is None:
+                fresh.append(item)
+                continue
+            run.count(kind, entry.action)
+            if entry.action in {"conflict", "foreign", "quarantined"}:
+                run.find(kind, item.id, entry.action, "", entry.reason or "")
+        return fresh
+
+    def _quarantine(self, kind: Kind, items: list[Record | Corrupt]) -> None:
+        run = self._run
+        sound = {
+            item.id: item if isinstance(item, Relationship) else None for item in items if not isinstance(item, Corrupt)
+        }
+        raws = run.source.lookup(kind, sound) if sound else {}
+        entries = []
+        for item in items:
+            name, reason = run.scanned.quarantined[kind][item.id]
+            raw = item.raw if isinstance(item, Corrupt) else raws.get(item.id, {})
+            source_digest = None if isinstance(item, Corrupt) else digest(item)
+            text = f"{name}: {reason}" if name else reason
+            entries.append(Entry(kind, item.id, "quarantined", None, source_digest, dump_raw(raw), None, text, None))
+            run.count(kind, "quarantined")
+            run.find(kind, item.id, "quarantined", name, reason)
+        if self._lease is not None:
+            self._lease.note(kind, entries)
+
+    def _note(self, kind: Kind, notes: list[Planned]) -> None:
+        run = self._run
+        entries = [planned.entry for planned in notes if planned.entry is not None]
+        if self._lease is not None:
+            self._lease.note(kind, entries)
+        for planned in notes:
+            run.count(kind, planned.action)
+            if planned.action in {"conflict", "foreign"}:
+                reason = planned.entry.reason if planned.entry is not None else None
+                run.find(kind, planned.record.id, planned.action, "", reason or "")
+        if run.options.on_conflict == "fail" and run.counts[kind]["conflict"]:
+            first = next(one for one in run.findings if one.what == "conflict")
+            msg = f"conflict under --on-conflict fail: {first.kind} {first.id}: {first.reason}"
+            raise ConflictFound(msg, hint="look at it with --dry-run; --on-conflict skip leaves conflicts alone")
+
+    def _write(self, kind: Kind, group: tuple[Operation, str], plans: list[Planned]) -> None:
+        run = self._run
+        if self._lease is None:
+            for planned in plans:
+                run.count(kind, planned.action)
+            return
+        if not self._lease.held:
+            self._ready()
+        waiting = [(group, plans)]
+        for _ in range(_REPLANS):
+            refused: list[Planned] = []
+            for one, some in waiting:
+                rows = [planned.row for planned in some if planned.row is not None]
+                entries = [planned.entry for planned in some if planned.entry is not None]
+                if self._lease.send(kind, one, rows, entries):
+                    for planned in some:
+                        run.count(kind, planned.action)
+                else:
+                    refused += some
+            if not refused:
+                return
+            waiting = self._replan(kind, [planned.record for planned in refused])
+        self._give_up(kind, [planned for _, some in waiting for planned in some])
+
+    def _replan(self, kind: Kind, records: list[Record]) -> list[tuple[tuple[Operation, str], list[Planned]]]:
+        """Decide again by what the target holds now: a guard has found that someone else wrote."""
+        run = self._run
+        run.target_was_empty = False
+        missing = self._missing_ends(records) if kind == "relationship" else set()
+        groups = Groups(self._size, self._size)
+        notes: list[Planned] = []
+        full: list[tuple[tuple[Operation, str], list[Planned]]] = []
+        for planned in self._plan(kind, records):
+            record = planned.record
+            if planned.row is None:
+                notes.append(planned)
+            elif isinstance(record, Relationship) and {record.from_id, record.to_id} & missing:
+                notes.append(self._planner.conflict(kind, record, None, digest(record), END_IS_MISSING))
+            else:
+                full += groups.add(planned)
+        self._note(kind, notes)
+        return [*full, *groups.flush()]
+
+    def _missing_ends(self, records: list[Record]) -> set[str]:
+        ends = {end for edge in records if isinstance(edge, Relationship) for end in (edge.from_id, edge.to_id)}
+        return ends - self._run.target.lookup("memory", dict.fromkeys(ends)).keys()
+
+    def _give_up(self, kind: Kind, plans: list[Planned]) -> None:
+        reason = "others keep changing it in the target"
+        self._note(
+            kind,
+            [self._planner.conflict(kind, one.record, None, digest(one.record), reason) for one in plans],
+        )
+
+    def _ready(self) -> None:
+        """Before the first writing batch: what the store's client expects is created, then the marker is claimed."""
+        run = self._run
+        assert self._lease is not None  # noqa: S101 - only a run that writes comes here
+        steps = run.target.missing_schema()
+        if steps:
+            plain = [_step_dict(step) for step in steps]
+            run.history.append(run.run_id, events.SchemaPlanned(steps=plain))
+            made = run.target.apply_schema(steps)
+            run.history.append(run.run_id, events.SchemaApplied(steps=[_step_dict(step) for step in made]))
+        self._lease.claim()
+
+
+def _step_dict(step: object) -> dict[str, str]:
+    return {name: getattr(step, name) for name in ("name", "kind", "create", "drop")}
+
+
+def _look_up(target: Backend, kind: Kind, records: list[Record]) -> dict[str, Raw]:
+    return target.lookup(kind, {record.id: record if isinstance(record, Relationship) else None for record in records})

@@ -1,0 +1,352 @@
+"""Holding the marker: claim, raise, guarded batches, barrier, release, in PROTOCOL's order.
+
+Every method that sends something to the target has journalled the intent before, and journals the outcome after.
+Anything else that happens (a lost connection, a server that came back) is settled by :meth:`Lease.settle`, which is the
+same code for a crash, a resume and a hiccup inside one process.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from journal import events
+from journal.chain import entries_digest
+from migrator.backends.base import Batch, Marker, WriteOutcome
+from migrator.errors import NotDurable, OutcomeUnknown, StoreRefused, TargetChanged
+from migrator.plan import counts_of
+from migrator.resume import Action, Seen, next_action
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from journal.chain import Entry
+    from journal.state import RunState
+    from journal.store import Journal
+    from migrator.backends.base import Backend, Operation, Row
+    from migrator.model import Kind
+
+Phase = Literal["forward", "rollback"]
+
+BARRIER_BATCHES = 50
+BARRIER_SECONDS = 10.0
+_SETTLE_ATTEMPTS = 10
+
+#: What is said where the table says stop: the error, what happened, what to do next.
+_STOPS: dict[Action, tuple[type[StoreRefused | TargetChanged], str, str]] = {
+    Action.STOP_ALIEN: (
+        StoreRefused,
+        "another run's marker stands in the target: {owner}",
+        "finish or roll back that run, or `memmig unlock --to …`",
+    ),
+    Action.STOP_DIGEST: (
+        TargetChanged,
+        "the marker in the target names a batch that this journal never planned",
+        "another journal wrote here; nothing more is written",
+    ),
+    Action.STOP_REMOVED: (
+        TargetChanged,
+        "the marker of this run was removed from the target by somebody else",
+        "look at the target, then `memmig rollback {run}`",
+    ),
+    Action.STOP_NEWER: (
+        TargetChanged,
+        "the target is ahead of this journal, which was restored from an older copy",
+        "use the newest journal",
+    ),
+}
+
+
+def seen_of(journal_id: str, state: RunState, phase: Phase, marker: Marker | None, identity: str) -> Seen:
+    """Return what the resume table looks at, from the journal's fold and from the target."""
+    writing = [batch for batch in state.batches.values() if batch.writes]
+    applied = state.last_applied
+    unsettled = max((batch.batch for batch in writing if batch.status == "planned"), default=0)
+    closed = state.finished is not None if phase == "forward" else state.rollback_finished is not None
+    return Seen(
+        journal=journal_id,
+        run=state.run_id,
+        phase=phase,
+        closed=closed,
+        held=state.claimed,
+        released=state.released,
+        epoch_held=state.epoch_held,
+        identity_held=state.identity,
+        identity=identity,
+        planned=max(applied, unsettled),
+        applied=applied,
+        plans={batch.digest: batch.batch for batch in writing},
+        last_number=state.last_number,
+        marker=marker,
+    )
+
+
+@dataclass(slots=True)
+class _Barrier:
+    batches: int = 0
+    since: float = 0.0
+
+
+class Lease:
+    """The right to write to a target, for one run, as long as the marker says so."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        run_id: str,
+        backend: Backend,
+        phase: Phase,
+        *,
+        owner: str,
+        require_durable: bool = False,
+        on_release: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._journal = journal
+        self._run_id = run_id
+        self._backend = backend
+        self._phase = phase
+        self._owner = owner
+        self._require_durable = require_durable
+        self._on_release = on_release
+        self._monotonic = monotonic
+        self._marker: Marker | None = None
+        self._identity = ""
+        self._number = 0
+        self._open_barrier = _Barrier()
+        self.durable: bool | None = None  #: outcome of the last barrier; None before the first
+        self.applied_batches = 0  #: progress since construction, for the retry limit
+
+    @property
+    def held(self) -> bool:
+        """Whether the marker is ours now."""
+        return self._marker is not None
+
+    def _one_marker(self) -> Marker | None:
+        markers = self._backend.markers()
+        if len(markers) > 1:
+            msg = f"{len(markers)} markers stand in the target: " + "; ".join(marker.owner for marker in markers)
+            raise StoreRefused(msg, hint="only one run may hold a target: `memmig unlock --to …` removes a left one")
+        return markers[0] if markers else None
+
+    def settle(self) -> Action:
+        """Bring journal and target to one view by the resume table; on return nothing of ours can still land.
+
+        Raises StoreRefused or TargetChanged where the table says stop.
+        """
+        self._marker = None
+        for _ in range(_SETTLE_ATTEMPTS):
+            marker = self._one_marker()
+            state = self._journal.state(self._run_id)
+            self._number = state.last_number
+            identity = self._backend.identity()
+            action = next_action(seen_of(self._journal.id, state, self._phase, marker, identity))
+            if action in _STOPS:
+                kind, message, hint = _STOPS[action]
+                owner = "" if marker is None else marker.owner
+                raise kind(message.format(owner=owner), hint=hint.format(run=self._run_id))
+            if marker is None:
+                if action is Action.RELEASED and not state.released:
+                    self._on_release()
+                    self._journal.append(self._run_id, events.MarkerReleased())
+                elif action is Action.LOST:
+                    self._record(state, action, None, identity)
+                return action
+            if action is Action.REMOVE:
+                self._marker = marker
+                self.release()
+                return action
+            if self._raise(state, action, marker, identity):
+                return action
+        msg = "the marker in the target keeps changing"
+        raise TargetChanged(msg, hint="another process holds this run; let it finish")
+
+    def _raise(self, state: RunState, action: Action, marker: Marker, identity: str) -> bool:
+        epoch = max(state.epoch_planned, marker.epoch) + 1
+        self._journal.append(self._run_id, events.EpochPlanned(epoch=epoch, purpose="raise"))
+        raised = replace(marker, epoch=epoch, owner=self._owner)
+        if marker.epoch < state.epoch_held and action is Action.LOST and identity == state.identity:
+            # A late claim in a rollback: its batch number means nothing, ours goes on from what we know.
+            number, digest = _landed(state)
+            raised = replace(raised, batch=number, digest=digest)
+        if not self._backend.swap_marker(marker, raised):
+            return False
+        self._marker, self._identity = raised, identity
+        self._record(state, action, raised, identity)
+        self.barrier()
+        return True
+
+    def _record(self, state: RunState, action: Action, raised: Marker | None, identity: str) -> None:
+        found: list[events.Event] = []
+        if raised is not None:
+            if state.claimed:
+                found.append(events.EpochRaised(epoch=raised.epoch, identity=identity))
+            else:
+                found.append(events.RunClaimed(epoch=raised.epoch, identity=identity, marker=_as_dict(raised)))
+        landed = 0 if raised is None else raised.batch
+        for batch in sorted(state.batches.values(), key=lambda one: one.batch):
+            if not batch.writes or batch.status != "planned":
+                continue
+            if batch.batch == landed:
+                applied = events.BatchApplied if batch.phase == "forward" else events.RollbackApplied
+                found.append(applied(batch=batch.batch, recovered=True))
+            elif action is not Action.LOST or batch.batch < landed:
+                refused = events.BatchRefused if batch.phase == "forward" else events.RollbackRefused
+                found.append(refused(batch=batch.batch, reason="never landed, and the epoch was raised over it"))
+        if action is Action.LOST:
+            # A plan above the marker is void too, whatever the journal believed of it.
+            above = [b for b in state.batches.values() if b.writes and b.batch > landed]
+            lost = [b.batch for b in above if b.status in {"applied", "planned"}]
+            void = [
+                b.batch
+                for b in state.batches.values()
+                if not b.writes and b.status == "applied" and b.batch > state.durable_batch
+            ]
+            evidence = {"identity_before": state.identity, "identity_now": identity}
+            found.append(events.BatchesLost(m=landed, evidence=evidence, lost=lost, void=void))
+        if found:
+            self._journal.append(self._run_id, *found)
+
+    def claim(self) -> None:
+        """Put our marker into a target that has none, then raise once: no batch is sent under a claim's own epoch.
+
+        Raises StoreRefused where another's marker is there.
+        """
+        state = self._journal.state(self._run_id)
+        epoch = state.epoch_planned + 1
+        self._journal.append(self._run_id, events.EpochPlanned(epoch=epoch, purpose="claim"))
+        number, digest = _landed(state)
+        marker = Marker(
+            journal=self._journal.id,
+            run=self._run_id,
+            epoch=epoch,
+            batch=number,
+            digest=digest,
+            owner=self._owner,
+        )
+        if not self._backend.swap_marker(None, marker):
+            self.settle()  # ours that landed late is raised; another's is refused
+            if self._marker is None:
+                self.claim()
+            return
+        markers = self._backend.markers()
+        if markers != [marker]:
+            self._backend.swap_marker(marker, None)
+            others = "; ".join(one.owner for one in markers if one != marker)
+            msg = f"another run claimed the target at the same time: {others or 'its marker is gone again'}"
+            raise StoreRefused(msg, hint="let the other run finish, then start again")
+        identity = self._backend.identity()
+        self._journal.append(self._run_id, events.RunClaimed(epoch=epoch, identity=identity, marker=_as_dict(marker)))
+        if not self._raise(self._journal.state(self._run_id), Action.CONTINUE, marker, identity):
+            msg = "the marker was changed right after it had been claimed"
+            raise TargetChanged(msg, hint="another process holds this run; let it finish")
+
+    def note(self, kind: Kind, entries: Sequence[Entry]) -> None:
+        """Journal decisions that write nothing to the target: unchanged, conflict, quarantined, foreign, retained."""
+        if entries:
+            self._plan(kind, "none", "", entries, writes=False)
+
+    def _plan(self, kind: Kind, operation: str, shape: str, entries: Sequence[Entry], *, writes: bool) -> str:
+        if not self._number:
+            self._number = self._journal.state(self._run_id).last_number
+        self._number += 1
+        digest = entries_digest(self._run_id, self._number, self._phase, entries)
+        planned = events.BatchPlanned if self._phase == "forward" else events.RollbackPlanned
+        event = planned(
+            batch=self._number,
+            kind=kind,
+            operation=operation,
+            shape=shape,
+            rows=len(entries),
+            digest=digest,
+            writes=writes,
+            counts=counts_of(entries),
+        )
+        self._journal.append(self._run_id, event, entries=entries)
+        return digest
+
+    def send(self, kind: Kind, group: tuple[Operation, str], rows: Sequence[Row], entries: Sequence[Entry]) -> bool:
+        """Journal a batch, write it under the marker, journal the outcome; False = a guard found a foreign change.
+
+        Raises TargetChanged where another process took the marker over, OutcomeUnknown where the server went away.
+        """
+        assert self._marker is not None  # noqa: S101 - claimed before
+        operation, shape = group
+        digest = self._plan(kind, operation, shape, entries, writes=True)
+        number = self._number
+        batch = Batch(number=number, digest=digest, kind=kind, operation=operation, shape=shape, rows=rows)
+        outcome = self._backend.write(batch, self._marker)
+        if outcome is WriteOutcome.MARKER_REFUSED:
+            self._fenced()
+        forward = self._phase == "forward"
+        if outcome is WriteOutcome.ROWS_REFUSED:
+            refused = events.BatchRefused if forward else events.RollbackRefused
+            self._journal.append(self._run_id, refused(batch=number, reason="a guard found a foreign change"))
+            return False
+        self._marker = replace(self._marker, batch=number, digest=digest)
+        self._journal.append(self._run_id, (events.BatchApplied if forward else events.RollbackApplied)(batch=number))
+        self.applied_batches += 1
+        self._open_barrier.batches += 1
+        late = self._monotonic() - self._open_barrier.since >= BARRIER_SECONDS
+        if late or self._open_barrier.batches >= BARRIER_BATCHES:
+            self.barrier()
+        return True
+
+    def _fenced(self) -> None:
+        if self._backend.identity() != self._identity:
+            msg = "the server restarted between two batches"
+            raise OutcomeUnknown(msg)
+        msg = "the marker in the target is no longer ours: another process took this run over, or removed it"
+        raise TargetChanged(msg, hint=f"nothing more was written; see `memmig journal show {self._run_id}`")
+
+    def proves(self) -> bool:
+        """Return whether the same server still shows our marker at our last batch: all that we applied is there."""
+        return self._backend.identity() == self._identity and self._backend.markers() == [self._marker]
+
+    def echo_marker(self) -> Marker | None:
+        """Return the marker that scratch writes of the verification are made under."""
+        return self._marker
+
+    def barrier(self) -> None:
+        """Make what was applied durable and journal that, after looking that it is still the same server and marker.
+
+        Raises OutcomeUnknown where it is not, NotDurable where durability is denied and required.
+        """
+        done = self._backend.barrier()
+        if not self.proves():
+            msg = "the server changed while it made the batches durable"
+            raise OutcomeUnknown(msg)
+        self._journal.append(
+            self._run_id,
+            events.TargetDurable(batch=self._number, durable=done.durable, evidence=dict(done.evidence)),
+        )
+        self.durable = done.durable
+        self._open_barrier = _Barrier(since=self._monotonic())
+        if self._require_durable and not done.durable:
+            msg = f"the target's durability could not be had: {done.evidence.get('reason', 'denied')}"
+            raise NotDurable(msg, hint="leave --require-durable away, or let the server save")
+
+    def release(self) -> None:
+        """Remove our marker, guarded by its whole content, do what can only be done without it, and journal that.
+
+        Does nothing where no marker is held. ``on_release`` is repeatable: a crash before the event repeats it.
+        """
+        if self._marker is None:
+            return
+        if not self._backend.swap_marker(self._marker, None) and self._marker in self._backend.markers():
+            msg = "the marker could not be removed"
+            raise TargetChanged(msg, hint=f"`memmig resume {self._run_id}` tries again")
+        self._marker = None
+        self._on_release()
+        self._journal.append(self._run_id, events.MarkerReleased())
+
+
+def _landed(state: RunState) -> tuple[int, str]:
+    """Return number and digest of the last landed plan, for a marker."""
+    number = state.last_applied
+    return number, state.batches[number].digest if number else ""
+
+
+def _as_dict(marker: Marker) -> dict[str, object]:
+    return {name: getattr(marker, name) for name in Marker.__slots__}

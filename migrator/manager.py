@@ -1,0 +1,473 @@
+"""The phases of a run, over two stores and a journal. Synchronous core; ``MigrationManager`` is the async edge.
+
+Every function raises an error of ``migrator.errors``. One that is raised after a run had begun carries the run's result
+document as its attribute ``result``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import ExitStack
+from dataclasses import asdict, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from journal import events
+from journal.store import Journal
+from migrator.checks import probe, run_unlock, run_verify, run_verify_stores
+from migrator.engine import Forward, Run, persist
+from migrator.errors import (
+    ConflictFound,
+    Interrupted,
+    MemmigError,
+    NoSuchRun,
+    StoreRefused,
+    TargetChanged,
+    UnfinishedRun,
+    Unstorable,
+    UsageError,
+    VerificationFailed,
+)
+from migrator.hooks import Hooks
+from migrator.model import KINDS
+from migrator.models import MigrationOptions, MigrationResult, VerificationResult
+from migrator.scan import scan_source
+from migrator.stores import Stores, code_version, config_of, no_secrets, open_stores, owner_of, plain_config
+from migrator.takeback import close_left, refuse_alien_marker, rollback_lease, rollback_of, run_rollback
+from migrator.verify import Expected, InRun
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from journal.state import RunState
+    from migrator.lease import Lease
+    from migrator.model import Kind
+    from migrator.models import BackendConfig
+    from migrator.scan import Scanned
+    from migrator.stores import Secrets
+
+__all__ = [
+    "MigrationManager",
+    "probe",
+    "run_migrate",
+    "run_resume",
+    "run_rollback",
+    "run_unlock",
+    "run_verify",
+    "run_verify_stores",
+]
+
+_FREE_OPTIONS = {"batch_size", "dry_run", "verbose"}
+
+
+def _result(run: Run, status: str, **changes: Any) -> MigrationResult:  # noqa: ANN401 - fields of the result
+    counts = run.counts
+    left = any(counts[kind][key] for kind in KINDS for key in ("conflict", "quarantined", "retained"))
+    base = MigrationResult(
+        run_id=run.run_id,
+        status=status,  # type: ignore[arg-type]
+        memories=counts["memory"],
+        relationships=counts["relationship"],
+        warnings=tuple(run.warnings),
+        findings=tuple(run.findings),
+        exit_code=10 if left else 0,
+    )
+    return replace(base, **changes)
+
+
+# --- migrate and resume ---------------------------------------------------------------------------------------------
+
+
+def run_migrate(
+    source: BackendConfig,
+    target: BackendConfig,
+    options: MigrationOptions,
+    *,
+    journal_path: Path,
+    hooks: Hooks | None = None,
+    resume: bool | str = False,
+) -> MigrationResult:
+    """Move what ``source`` holds into ``target``; ``resume`` goes on with the pair's open run (or the one named).
+
+    Raises UnfinishedRun where an open run stands in the way and ``resume`` was not asked for.
+    """
+    hooks = hooks or Hooks()
+    options = replace(options, on_conflict="skip") if options.skip_duplicates else options
+    source = replace(source, all_labels=options.all_labels)
+    target = replace(target, all_labels=options.all_labels)
+    if options.dry_run:
+        return _dry_run(source, target, options, journal_path, hooks)
+    started, opened_at = hooks.monotonic(), hooks.clock()
+    with ExitStack() as stack:
+        # An existing journal is locked first, so that last night's run is noticed at once; a new one is made last, so
+        # that bad input leaves no file behind.
+        journal = stack.enter_context(Journal.open(journal_path)) if journal_path.exists() else None
+        stores = open_stores(stack, source, target, write=True)
+        state = None if journal is None else _open_run(journal, stores, resume)
+        if state is not None:
+            options = _kept_options(state, options)
+        scanned, empty = _preflight(stores, options, hooks, resuming=state is not None)
+        if journal is None:
+            journal = stack.enter_context(Journal.open(journal_path))
+        run_id = str(uuid.uuid4()) if state is None else state.run_id
+        run = _make_run(journal, run_id, stores, options, hooks, scanned, empty=empty)
+        if state is None:
+            close_left(journal, stores.target, stores.target_store, hooks)
+            refuse_alien_marker(stores.target)
+            opened = events.RunOpened(
+                source={**plain_config(source), "version": stores.source_info.version},
+                target={**plain_config(target), "version": stores.target_info.version},
+                pair=stores.pair,
+                source_store=stores.source_store,
+                target_store=stores.target_store,
+                options=asdict(options),
+                code_version=code_version(),
+                ceiling=opened_at.isoformat(),
+                full=options.since is None,
+                since=options.since,
+            )
+            journal.append(run_id, opened)
+        return _carry_out(run, started)
+
+
+def _make_run(
+    journal: Journal | None,
+    run_id: str,
+    stores: Stores,
+    options: MigrationOptions,
+    hooks: Hooks,
+    scanned: Scanned,
+    *,
+    empty: bool,
+) -> Run:
+    warnings = [*stores.source_info.warnings, *stores.target_info.warnings, *scanned.warnings]
+    warnings += [] if journal is None else journal.warnings
+    return Run(
+        journal=journal,
+        run_id=run_id,
+        pair=stores.pair,
+        target_store=stores.target_store,
+        source=stores.source,
+        target=stores.target,
+        options=options,
+        hooks=hooks,
+        scanned=scanned,
+        owner="" if journal is None else owner_of(journal),
+        target_was_empty=empty,
+        warnings=warnings,
+    )
+
+
+def _open_run(journal: Journal, stores: Stores, resume: bool | str) -> RunState | None:
+    """Return the run to resume, or None for a new one; raise where an open run stands in the way."""
+    open_runs = [state for state in journal.runs() if state.unfinished and state.opened is not None]
+    if isinstance(resume, str):
+        state = journal.state(journal.resolve(resume))
+        if state.opened is None or state.opened.pair != stores.pair:
+            msg = f"run {state.run_id} belongs to other stores"
+            raise UsageError(msg, hint=f"`memmig resume {state.run_id}` takes its own")
+        open_runs = [state] if state.unfinished else []
+        if not open_runs:
+            msg = f"run {state.run_id} is {state.status}: there is nothing to resume"
+            raise UsageError(msg, hint="leave --resume away to start a new run")
+    standing = [s for s in open_runs if s.opened is not None and s.opened.target_store == stores.target_store]
+    if not standing:
+        return None
+    state = standing[-1]
+    same_pair = state.opened is not None and state.opened.pair == stores.pair
+    if state.status == "rolling-back":
+        msg = f"the rollback of run {state.run_id} is not finished"
+        raise UnfinishedRun(msg, hint=f"finish it: `memmig rollback {state.run_id}`")
+    if not resume or not same_pair:
+        msg = f"run {state.run_id} on this target is not finished"
+        raise UnfinishedRun(msg, hint=f"`memmig resume {state.run_id}` or `memmig rollback {state.run_id}`")
+    return state
+
+
+def _kept_options(state: RunState, asked: MigrationOptions) -> MigrationOptions:
+    """Return the options of the run's beginning; a different one that was asked for is refused."""
+    assert state.opened is not None  # noqa: S101 - only opened runs are resumed
+    known = {f.name for f in fields(MigrationOptions)}
+    kept = MigrationOptions(**{key: value for key, value in state.opened.options.items() if key in known})
+    plain = MigrationOptions()
+    for name in sorted(known - _FREE_OPTIONS):
+        value = getattr(asked, name)
+        if value != getattr(plain, name) and value != getattr(kept, name):
+            msg = f"the run began with {name} = {getattr(kept, name)!r} and keeps that"
+            raise UsageError(msg, hint="resume it without that option")
+    return replace(kept, batch_size=asked.batch_size)
+
+
+def _preflight(stores: Stores, options: MigrationOptions, hooks: Hooks, *, resuming: bool) -> tuple[Scanned, bool]:
+    """Scan the source and look at the target; nothing is written. Raises Unstorable, StoreRefused."""
+    scanned = scan_source(stores.source, stores.target.form, options.batch_size, hooks)
+    found = scanned.result()
+    if found.problems and options.on_unstorable == "stop":
+        first = found.findings[0]
+        more = f" (and {found.problems - 1} more)" if found.problems > 1 else ""
+        where = f"{first.kind} {first.id}" + (f", {first.field}" if first.field else "")
+        msg = f"cannot be stored as it is: {where}: {first.reason}{more}"
+        hint = "nothing was written; see all with --dry-run, or leave them out with --on-unstorable quarantine"
+        raise Unstorable(msg, hint=hint, findings=found.findings)
+    inventory = stores.target.inventory()
+    for kind in KINDS:
+        duplicates = inventory.duplicates.get(kind, ())
+        if duplicates:
+            msg = f"{kind} ids stand more than once in the target: {', '.join(duplicates[:5])}"
+            raise StoreRefused(msg, hint="give each its own id first; nothing was written")
+    stores.target.release_snapshot()
+    nodes = inventory.memories + sum(inventory.other_nodes.values())
+    empty = not resuming and not nodes and not inventory.relationships and not inventory.other_relationships
+    return scanned, empty
+
+
+def _carry_out(run: Run, started: float) -> MigrationResult:
+    lease = run.lease()
+    try:
+        persist(run.target, Forward(run, lease), lambda: lease.applied_batches)
+        verification = _verify_in_run(run, lease)
+        _refuse_failed(run, verification)
+        return _finish(run, lease, verification, started)
+    except (VerificationFailed, ConflictFound) as error:
+        take_back = run.options.rollback_on_failure or isinstance(error, ConflictFound)
+        failed = VerificationResult(status="failed") if isinstance(error, VerificationFailed) else VerificationResult()
+        state = run.history.state(run.run_id)
+        if state.verification is not None and isinstance(error, VerificationFailed):
+            failed = _verification_of(state.verification)
+        seconds = run.hooks.monotonic() - started
+        if take_back:
+            _take_back(run, error.message)
+            state = run.history.state(run.run_id)
+            error.result = _result(run, state.status, verification=failed, seconds=seconds, exit_code=error.exit_code)
+        else:
+            error.hint = (
+                f"the target is left for a look: `memmig resume {run.run_id}` or `memmig rollback {run.run_id}`"
+            )
+            error.result = _result(run, "failed", verification=failed, seconds=seconds, exit_code=error.exit_code)
+        raise
+    except MemmigError as error:
+        _attach(error, run, run.hooks.monotonic() - started)
+        raise
+
+
+def _refuse_failed(run: Run, verification: VerificationResult) -> None:
+    if verification.status != "failed":
+        return
+    run.findings[:0] = verification.findings
+    first = verification.findings[0]
+    msg = f"verification failed: {verification.missing} missing, {verification.different} different"
+    msg += f"; first: {first.kind} {first.id} {first.field}".rstrip()
+    raise VerificationFailed(msg, hint=f"`memmig journal show {run.run_id}` lists them")
+
+
+def _attach(error: MemmigError, run: Run, seconds: float) -> None:
+    status = "interrupted" if isinstance(error, Interrupted) else "failed"
+    if isinstance(error, Interrupted):
+        error.hint = f"`memmig resume {run.run_id}` goes on, `memmig rollback {run.run_id}` takes it back"
+    elif not isinstance(error, (TargetChanged, StoreRefused)):
+        error.hint = (
+            f"{error.hint}; then `memmig resume {run.run_id}`" if error.hint else f"`memmig resume {run.run_id}`"
+        )
+    error.result = _result(run, status, seconds=seconds, exit_code=error.exit_code)
+
+
+def _verification_of(event: events.VerifyResult) -> VerificationResult:
+    return VerificationResult(
+        status="failed" if event.status == "failed" else "passed",
+        matched=event.matched,
+        different=event.different,
+        missing=event.missing,
+        foreign=event.foreign,
+        changing=event.changing,
+    )
+
+
+def _verify_in_run(run: Run, lease: Lease) -> VerificationResult:
+    if not run.options.verify:
+        run.warnings.append("not verified (--no-verify)")
+        return VerificationResult(status="skipped")
+    run.history.index_run(run.run_id)
+    bases = run.history.bases(run.pair, exclude=run.run_id)
+
+    def planned(kind: Kind, ids: list[str]) -> dict[str, Expected]:
+        known = {i: Expected("unchanged", None, base.digest) for i, base in bases.get(kind, ids).items()}
+        own = run.history.decided(run.run_id, kind, ids)
+        return known | {i: Expected(e.action, e.before_digest, e.after_digest) for i, e in own.items()}
+
+    scope = ("created", "updated", "unchanged")
+    verification = InRun(
+        run.source,
+        run.target,
+        planned=planned,
+        out_of_scope=run.out_of_scope,
+        in_scope={kind: sum(run.counts[kind][key] for key in scope) for kind in KINDS},
+        lease=lease if lease.held else None,
+        hooks=run.hooks,
+        size=run.options.batch_size,
+    )()
+    if verification.foreign:
+        run.warnings.append(f"{verification.foreign} records were changed in the target by others during the run")
+    if verification.changing:
+        run.warnings.append(f"{verification.changing} records changed in the source during the run")
+    run.history.append(
+        run.run_id,
+        events.VerifyResult(
+            status=verification.status,
+            matched=verification.matched,
+            different=verification.different,
+            missing=verification.missing,
+            foreign=verification.foreign,
+            changing=verification.changing,
+            findings=[asdict(one) for one in verification.findings],
+        ),
+    )
+    return verification
+
+
+def _finish(run: Run, lease: Lease, verification: VerificationResult, started: float) -> MigrationResult:
+    seconds = run.hooks.monotonic() - started
+    durability = "unverified" if lease.durable is False else "durable"
+    if durability == "unverified":
+        run.warnings.append("the target's durability could not be had: what was written may be lost if its server dies")
+    run.history.append(
+        run.run_id,
+        events.RunFinished(
+            status="finished",
+            memories=run.counts["memory"],
+            relationships=run.counts["relationship"],
+            watermark=None,
+            seconds=seconds,
+            durability=durability,
+        ),
+    )
+    lease.release()
+    return _result(run, "finished", verification=verification, durability=durability, seconds=seconds)
+
+
+def _take_back(run: Run, reason: str) -> None:
+    run.history.append(run.run_id, events.RollbackOpened(reason=reason, force=False))
+    rollback = rollback_of(run.history, run.run_id, run.target, run.hooks, run.options.batch_size)
+    rollback.run(rollback_lease(rollback, run.history, run.hooks))
+    for kind in KINDS:
+        for key in ("deleted", "restored", "retained"):
+            run.counts[kind][key] = rollback.counts[kind][key]
+    run.findings += rollback.findings
+
+
+def _dry_run(
+    source: BackendConfig, target: BackendConfig, options: MigrationOptions, journal_path: Path, hooks: Hooks
+) -> MigrationResult:
+    """Read both sides and decide, writing nothing anywhere."""
+    started = hooks.monotonic()
+    with ExitStack() as stack:
+        stores = open_stores(stack, source, target, write=False)
+        scanned = scan_source(stores.source, stores.target.form, options.batch_size, hooks)
+        journal = None
+        if journal_path.exists():
+            journal = stack.enter_context(Journal.open(journal_path, mode="read"))
+            _open_run(journal, stores, resume=False)
+        run = _make_run(journal, "", stores, options, hooks, scanned, empty=False)
+        failure: ConflictFound | None = None
+        try:
+            Forward(run, None)()
+        except ConflictFound as error:
+            failure = error
+        found = scanned.result()
+        result = _result(run, "dry-run", seconds=hooks.monotonic() - started)
+        if found.problems and options.on_unstorable == "stop":
+            result = replace(result, exit_code=Unstorable.exit_code)
+        elif failure is not None:
+            result = replace(result, exit_code=ConflictFound.exit_code)
+        return result
+
+
+def run_resume(
+    run_id: str | None,
+    *,
+    journal_path: Path,
+    hooks: Hooks | None = None,
+    secrets: Secrets = no_secrets,
+    batch_size: int | None = None,
+) -> MigrationResult | None:
+    """Go on with an open run (None: the only one); return None where nothing is open.
+
+    Raises UsageError with the list where several are open, NoSuchRun for an unknown id.
+    """
+    if not journal_path.exists():
+        if run_id is not None:
+            msg = f"there is no journal at {journal_path}"
+            raise NoSuchRun(msg, hint="give the journal with --journal")
+        return None
+    with Journal.open(journal_path, mode="read") as journal:
+        if run_id is None:
+            open_runs = [state for state in journal.runs() if state.unfinished]
+            if not open_runs:
+                return None
+            if len(open_runs) > 1:
+                msg = "several runs are open: " + ", ".join(state.run_id for state in open_runs)
+                raise UsageError(msg, hint="name one: `memmig resume RUN-ID`")
+            state = open_runs[0]
+        else:
+            state = journal.state(journal.resolve(run_id))
+        opened = state.opened
+    if opened is None:
+        msg = f"run {state.run_id} never began"
+        raise NoSuchRun(msg, hint="start a new one with `memmig migrate`")
+    known = {f.name for f in fields(MigrationOptions)}
+    options = MigrationOptions(**{key: value for key, value in opened.options.items() if key in known})
+    if batch_size is not None:
+        options = replace(options, batch_size=batch_size)
+    return run_migrate(
+        secrets(config_of(opened.source), "from"),
+        secrets(config_of(opened.target), "to"),
+        options,
+        journal_path=journal_path,
+        hooks=hooks,
+        resume=state.run_id,
+    )
+
+
+class MigrationManager:
+    """The library's edge for callers in an event loop; every method runs the synchronous core in a thread."""
+
+    def __init__(self, journal_path: Path, *, hooks: Hooks | None = None, secrets: Secrets = no_secrets) -> None:
+        self._journal_path = journal_path
+        self._hooks = hooks or Hooks()
+        self._secrets = secrets
+
+    async def migrate(
+        self, source: BackendConfig, target: BackendConfig, options: MigrationOptions | None = None
+    ) -> MigrationResult:
+        """Move ``source`` into ``target``; see :func:`run_migrate`."""
+        return await asyncio.to_thread(
+            run_migrate,
+            source,
+            target,
+            options or MigrationOptions(),
+            journal_path=self._journal_path,
+            hooks=self._hooks,
+        )
+
+    async def resume(self, run_id: str | None = None) -> MigrationResult | None:
+        """Go on with an open run; see :func:`run_resume`."""
+        return await asyncio.to_thread(
+            run_resume, run_id, journal_path=self._journal_path, hooks=self._hooks, secrets=self._secrets
+        )
+
+    async def rollback(self, run_id: str, *, force: bool = False, cascade: bool = False) -> MigrationResult:
+        """Undo what a run did; see :func:`run_rollback`."""
+        return await asyncio.to_thread(
+            run_rollback,
+            run_id,
+            journal_path=self._journal_path,
+            hooks=self._hooks,
+            force=force,
+            cascade=cascade,
+            secrets=self._secrets,
+        )
+
+    async def verify(self, run_id: str) -> MigrationResult:
+        """Compare what a run wrote with both stores as they are now; see :func:`run_verify`."""
+        return await asyncio.to_thread(
+            run_verify, run_id, journal_path=self._journal_path, hooks=self._hooks, secrets=self._secrets
+        )

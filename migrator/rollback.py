@@ -1,0 +1,279 @@
+"""Taking a run back: every planned row, newest plan first, decided by what is in the target now.
+
+What this run created, restored or changed and nobody touched since is undone; everything else is left as it is and
+reported as ``retained`` with the reason. Deciding by content makes a second rollback, and the resume of one, harmless.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from journal import events
+from journal.chain import Entry
+from migrator.backends.base import Row, SchemaStep
+from migrator.codec import load_raw
+from migrator.engine import persist
+from migrator.model import KINDS, Corrupt, digest, field_digests
+from migrator.models import Finding, no_counts
+from migrator.scan import MAX_FINDINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from journal.chain import StoredEntry
+    from journal.state import BatchStatus, RunState
+    from journal.store import Journal
+    from migrator.backends.base import Backend, Operation, Raw
+    from migrator.hooks import Hooks
+    from migrator.lease import Lease
+    from migrator.model import Kind, Record
+
+_REPLANS = 5
+
+#: The order in which kinds of change are undone: what edges need must be there before them, and go after them.
+_STEPS: tuple[tuple[Kind, frozenset[str]], ...] = (
+    ("memory", frozenset({"deleted"})),
+    ("relationship", frozenset({"created", "updated", "deleted"})),
+    ("memory", frozenset({"created", "updated"})),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """What to do about one row: an action of the counts, "" for nothing, and the write where there is one."""
+
+    entry: StoredEntry
+    action: str
+    reason: str = ""
+    row: Row | None = None
+    operation: Operation | None = None
+    now_digest: str | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Rollback:
+    """One rollback; made by the manager. Counts what it did, per kind; ``findings`` names what was retained."""
+
+    journal: Journal
+    run_id: str
+    target: Backend
+    hooks: Hooks
+    pair: str
+    target_store: str
+    force: bool = False
+    batch_size: int = 1_000
+    counts: dict[Kind, dict[str, int]] = field(default_factory=lambda: {kind: no_counts() for kind in KINDS})
+    findings: list[Finding] = field(default_factory=list)
+    _settled: set[tuple[str, str]] = field(default_factory=set)
+    _noted: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
+    _going: set[str] = field(default_factory=set)  #: dry run: edges that the run would have deleted by now
+
+    def run(self, lease: Lease | None) -> None:
+        """Undo the run; returns with the target durable and the journal's event written, the marker released."""
+        if lease is None:
+            self._undo_all(None)
+            return
+        persist(self.target, lambda: self._attempt(lease), lambda: lease.applied_batches)
+
+    def _attempt(self, lease: Lease) -> None:
+        state = self.journal.state(self.run_id)
+        if state.epoch_planned:
+            lease.settle()
+        self.counts = {kind: no_counts() for kind in KINDS}
+        self.findings.clear()
+        self._settled.clear()
+        self._noted = {kind: set() for kind in KINDS}
+        self._undo_all(lease)
+        if lease.held:
+            lease.barrier()
+        retained = sum(counts["retained"] for counts in self.counts.values())
+        self.journal.append(
+            self.run_id,
+            events.RollbackFinished(
+                memories=self.counts["memory"], relationships=self.counts["relationship"], retained=retained
+            ),
+        )
+        if lease.held:
+            lease.release()
+        else:
+            self.drop_schema()
+
+    def drop_schema(self) -> None:
+        """Drop what of the target's schema the run made and is empty now; repeatable."""
+        steps = schema_steps(self.journal.state(self.run_id))
+        if steps:
+            self.target.drop_schema(steps)
+
+    def _undo_all(self, lease: Lease | None) -> None:
+        total = sum(
+            b.rows for b in self.journal.state(self.run_id).batches.values() if b.writes and b.phase == "forward"
+        )
+        done = 0
+        for kind, actions in _STEPS:
+            for chunk in _chunks(self._rows(kind, actions), self.batch_size):
+                self.hooks.check()
+                self._undo(kind, chunk, lease)
+                done += len(chunk)
+                self.hooks.report("rollback", kind, done, total)
+
+    def _rows(self, kind: Kind, actions: frozenset[str]) -> Iterator[StoredEntry]:
+        # A refused batch is proven not to have written, by the target's own answer or by the epoch that was raised
+        # over it: nothing in the target can be ours by it.
+        statuses: tuple[BatchStatus, ...] = ("planned", "applied", "lost", "void")
+        for entry in self.journal.entries(self.run_id, order="desc", statuses=statuses):
+            if entry.kind == kind and entry.action in actions:
+                yield entry
+
+    def _undo(self, kind: Kind, chunk: list[StoredEntry], lease: Lease | None) -> None:
+        waiting = [entry for entry in chunk if (kind, entry.entity_id) not in self._settled]
+        # Two plans of one id in one chunk: the newer first, the older in a later round.
+        for _ in range(_REPLANS):
+            first: dict[str, StoredEntry] = {}
+            later = [entry for entry in waiting if first.setdefault(entry.entity_id, entry) is not entry]
+            refused = self._undo_round(kind, list(first.values()), lease)
+            waiting = refused + [entry for entry in later if (kind, entry.entity_id) not in self._settled]
+            if not waiting:
+                return
+        self._keep(kind, [Undo(entry, "retained", "others keep changing it") for entry in waiting], lease)
+
+    def _undo_round(self, kind: Kind, entries: list[StoredEntry], lease: Lease | None) -> list[StoredEntry]:
+        decided = self._decide(kind, entries, dry=lease is None)
+        self._note_undone(kind, [undo for undo in decided if not undo.action], lease)
+        self._keep(kind, [undo for undo in decided if undo.action == "retained"], lease)
+        refused: list[StoredEntry] = []
+        groups: dict[tuple[Operation, str], list[Undo]] = {}
+        for undo in decided:
+            if undo.row is not None and undo.operation is not None:
+                raw = undo.row.new if undo.row.new is not None else undo.row.expected
+                assert raw is not None  # noqa: S101 - a row changes something
+                groups.setdefault((undo.operation, self.target.form.shape(kind, raw)), []).append(undo)
+        for group, some in groups.items():
+            if lease is not None and not self._send(kind, group, some, lease):
+                refused += [undo.entry for undo in some]
+                continue
+            for undo in some:
+                self.counts[kind][undo.action] += 1
+                self._noted[kind].add(undo.entry.entity_id)
+        return refused
+
+    def _note_undone(self, kind: Kind, undone: list[Undo], lease: Lease | None) -> None:
+        """Journal that a row was found undone: what the run did to this id no longer stands."""
+        fresh = [replace(undo, action="unchanged") for undo in undone if undo.entry.entity_id not in self._noted[kind]]
+        self._noted[kind].update(undo.entry.entity_id for undo in fresh)
+        if lease is not None:
+            lease.note(kind, [_entry(undo, self.target.form.decode) for undo in fresh])
+
+    def _send(self, kind: Kind, group: tuple[Operation, str], some: list[Undo], lease: Lease) -> bool:
+        if not lease.held:
+            lease.claim()
+        rows = [undo.row for undo in some if undo.row is not None]
+        entries = [_entry(undo, self.target.form.decode) for undo in some]
+        return lease.send(kind, group, rows, entries)
+
+    def _keep(self, kind: Kind, kept: list[Undo], lease: Lease | None) -> None:
+        for undo in kept:
+            self._settled.add((kind, undo.entry.entity_id))
+            self.counts[kind]["retained"] += 1
+            if len(self.findings) < MAX_FINDINGS:
+                self.findings.append(Finding(kind=kind, id=undo.entry.entity_id, what="retained", reason=undo.reason))
+        if kept and lease is not None:
+            lease.note(kind, [_entry(undo, self.target.form.decode) for undo in kept])
+
+    def _decide(self, kind: Kind, entries: list[StoredEntry], *, dry: bool) -> list[Undo]:
+        there = self.target.lookup(kind, dict.fromkeys(entry.entity_id for entry in entries))
+        decided = [self._decide_one(kind, entry, there.get(entry.entity_id)) for entry in entries]
+        going = [undo.entry.entity_id for undo in decided if undo.operation == "delete"]
+        if not going:
+            return decided
+        rivals = self.journal.other_holders(self.pair, self.target_store, kind, going)
+        hanging = self.target.attached(going) if kind == "memory" else {}
+        if dry and kind == "relationship":
+            self._going.update(going)
+        found = []
+        for undo in decided:
+            identity = undo.entry.entity_id
+            edges = [edge for edge in hanging.get(identity, ()) if edge not in self._going]
+            if undo.operation != "delete":
+                found.append(undo)
+            elif rivals.get(identity):
+                also = ", ".join(sorted(rivals[identity]))
+                found.append(Undo(undo.entry, "retained", f"also kept in this target by {also}"))
+            elif edges:
+                reason = f"relationships that the run did not create hang on it: {', '.join(edges[:3])}"
+                found.append(Undo(undo.entry, "retained", reason))
+            else:
+                found.append(undo)
+        return found
+
+    def _decide_one(self, kind: Kind, entry: StoredEntry, raw: Raw | None) -> Undo:
+        record = None if raw is None else self.target.form.decode(kind, raw)
+        if entry.action == "created":
+            return self._undo_created(entry, raw, record)
+        before = load_raw(entry.before_image) if entry.before_image else None
+        if entry.action == "deleted":
+            if raw is not None:
+                return Undo(
+                    entry, "" if _digest(record) == entry.before_digest else "retained", "someone made it again"
+                )
+            return Undo(entry, "restored", "", Row(entry.entity_id, None, before), "create")
+        return self._undo_updated(kind, entry, raw, record, before)
+
+    def _undo_created(self, entry: StoredEntry, raw: Raw | None, record: Record | Corrupt | None) -> Undo:
+        if raw is None:
+            return Undo(entry, "")
+        now = _digest(record)
+        if now != entry.after_digest and not self.force:
+            return Undo(entry, "retained", "changed since by someone else")
+        return Undo(entry, "deleted", "", Row(entry.entity_id, raw, None), "delete", now)
+
+    def _undo_updated(
+        self, kind: Kind, entry: StoredEntry, raw: Raw | None, record: Record | Corrupt | None, before: Raw | None
+    ) -> Undo:
+        assert before is not None  # noqa: S101 - an update is never planned without it
+        if raw is None:
+            return Undo(entry, "retained", "deleted since by someone else")
+        now = _digest(record)
+        if now == entry.before_digest and raw == before:
+            return Undo(entry, "")
+        written = json.loads(entry.written or "{}")
+        if record is None or isinstance(record, Corrupt):
+            return Undo(entry, "retained", "changed since by someone else")
+        digests = field_digests(record)
+        changed = sorted(name for name, value in written.items() if digests.get(name) != value)
+        if changed and not self.force:
+            return Undo(entry, "retained", "changed since by someone else: " + ", ".join(changed))
+        form = self.target.form
+        untouched = now == entry.after_digest and form.graft(kind, before, raw, list(written)) == raw
+        new = before if untouched else form.graft(kind, raw, before, list(written))
+        moved = kind == "relationship" and {":type", ":from", ":to"} & written.keys()
+        return Undo(entry, "restored", "", Row(entry.entity_id, raw, new), "replace" if moved else "update", now)
+
+
+def schema_steps(state: RunState) -> list[SchemaStep]:
+    """Return what of the target's schema the run made (or may have been making when it was killed)."""
+    steps = {step["name"]: SchemaStep(**step) for step in [*state.schema_planned, *state.schema_applied]}
+    return list(steps.values())
+
+
+def _digest(record: Record | Corrupt | None) -> str | None:
+    return None if record is None or isinstance(record, Corrupt) else digest(record)
+
+
+def _entry(undo: Undo, decode: Callable[[Kind, Raw], Record | Corrupt]) -> Entry:
+    new = undo.row.new if undo.row is not None else None
+    kind: Kind = "memory" if undo.entry.kind == "memory" else "relationship"
+    after = _digest(decode(kind, new)) if new is not None else None
+    return Entry(kind, undo.entry.entity_id, undo.action, undo.now_digest, after, None, None, undo.reason or None, None)
+
+
+def _chunks(entries: Iterable[StoredEntry], size: int) -> Iterator[list[StoredEntry]]:
+    chunk: list[StoredEntry] = []
+    for entry in entries:
+        chunk.append(entry)
+        if len(chunk) >= size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk

@@ -1,0 +1,110 @@
+"""The scan before the first write: everything that cannot be moved exactly is found here and named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from migrator.errors import StoreRefused
+from migrator.model import KINDS, Corrupt, Relationship
+from migrator.models import Finding, ValidationResult
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrator.backends.base import Backend, Form, Inventory
+    from migrator.hooks import Hooks
+    from migrator.model import Kind, Record
+
+MAX_FINDINGS = 100
+
+
+@dataclass(slots=True)
+class Scanned:
+    """What the scan found. ``quarantined`` holds every id that cannot be moved, per kind, with field and reason.
+
+    Memory: one string per memory id of the source, while the scan runs, to find dangling relationships.
+    """
+
+    inventory: Inventory
+    quarantined: dict[Kind, dict[str, tuple[str, str]]] = field(
+        default_factory=lambda: {"memory": {}, "relationship": {}}
+    )
+    read: dict[Kind, int] = field(default_factory=lambda: {"memory": 0, "relationship": 0})
+    warnings: list[str] = field(default_factory=list)
+
+    def result(self) -> ValidationResult:
+        """Return the findings for people, at most ``MAX_FINDINGS`` of them named."""
+        found = [
+            Finding(kind=kind, id=identity, what="quarantined", field=name, reason=reason)
+            for kind in KINDS
+            for identity, (name, reason) in self.quarantined[kind].items()
+        ]
+        return ValidationResult(
+            memories=self.read["memory"],
+            relationships=self.read["relationship"],
+            problems=len(found),
+            findings=tuple(found[:MAX_FINDINGS]),
+            warnings=tuple(self.warnings),
+        )
+
+
+def scan_source(source: Backend, form: Form, size: int, hooks: Hooks) -> Scanned:
+    """Read the whole source once and check every record against what ``form`` (the target's) can hold.
+
+    Raises StoreRefused where the source's own count is not what was read, or an id stands twice.
+    """
+    inventory = source.inventory()
+    for kind in KINDS:
+        duplicates = inventory.duplicates.get(kind, ())
+        if duplicates:
+            msg = f"{len(duplicates)} {kind} ids stand more than once in the source: {', '.join(duplicates[:5])}"
+            raise StoreRefused(msg, hint="give each its own id, then start again; nothing was written")
+    scanned = Scanned(inventory=inventory)
+    ids: set[str] = set()
+    for record in _records(source, form, "memory", size, hooks, scanned):
+        ids.add(record.id)
+    lost = scanned.quarantined["memory"]
+    for edge in _records(source, form, "relationship", size, hooks, scanned):
+        assert isinstance(edge, Relationship)  # noqa: S101 - by the kind that was asked for
+        for end, name in ((edge.from_id, ":from"), (edge.to_id, ":to")):
+            if end not in ids or end in lost:
+                reason = "its memory is quarantined" if end in lost else "dangling: its memory is not in the source"
+                scanned.quarantined["relationship"].setdefault(edge.id, (name, f"{reason}: {end}"))
+    expected = {"memory": inventory.memories, "relationship": inventory.relationships}
+    for kind in KINDS:
+        if scanned.read[kind] != expected[kind]:
+            msg = f"the source counts {expected[kind]} of kind {kind} but {scanned.read[kind]} could be read"
+            raise StoreRefused(msg, hint="is another client writing to it? start again; nothing was written")
+    _warn(scanned)
+    return scanned
+
+
+def _records(source: Backend, form: Form, kind: Kind, size: int, hooks: Hooks, scanned: Scanned) -> Iterator[Record]:
+    total = scanned.inventory.memories if kind == "memory" else scanned.inventory.relationships
+    quarantined = scanned.quarantined[kind]
+    problems_of = form.problems
+    for chunk in source.scan(kind, size):
+        hooks.check()
+        for item in chunk:
+            if isinstance(item, Corrupt):
+                quarantined[item.id] = ("", item.reason)
+                continue
+            problems = problems_of(item)
+            if problems:
+                quarantined[item.id] = (problems[0].field, "; ".join(one.reason for one in problems))
+            yield item
+        scanned.read[kind] += len(chunk)
+        hooks.report("scan", kind, scanned.read[kind], total)
+
+
+def _warn(scanned: Scanned) -> None:
+    inventory = scanned.inventory
+    if inventory.other_nodes or inventory.other_relationships:
+        labels = ", ".join(f"{count} {label}" for label, count in sorted(inventory.other_nodes.items()))
+        scanned.warnings.append(
+            f"left out: {labels or 'no nodes'} and {inventory.other_relationships} relationships at them"
+            " (--all-labels carries them)"
+        )
+    if not inventory.memories:
+        scanned.warnings.append("the source holds no memories")

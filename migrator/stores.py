@@ -1,0 +1,134 @@
+"""Both ends of a run: opening them, naming them, and what the journal keeps of their configuration."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass, fields
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from migrator.backends import registry
+from migrator.errors import StoreRefused
+from migrator.models import BackendConfig, BackendType
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import ExitStack
+
+    from journal.store import Journal
+    from migrator.backends.base import Backend, StoreInfo
+    from migrator.models import Role
+
+#: Fills in user and password of a store that the journal names without them.
+type Secrets = Callable[[BackendConfig, Role], BackendConfig]
+
+_NOT_JOURNALLED = {"password"}
+
+
+def no_secrets(config: BackendConfig, _role: Role) -> BackendConfig:
+    """Return the configuration as it is."""
+    return config
+
+
+@dataclass(slots=True)
+class Stores:
+    """Both ends of a run, open."""
+
+    source: Backend
+    target: Backend
+    source_info: StoreInfo
+    target_info: StoreInfo
+
+    @property
+    def source_store(self) -> str:
+        """The source's name."""
+        return store_name(self.source_info)
+
+    @property
+    def target_store(self) -> str:
+        """The target's name."""
+        return store_name(self.target_info)
+
+    @property
+    def pair(self) -> str:
+        """The name of source → target."""
+        return f"{self.source_store} -> {self.target_store}"
+
+
+def store_name(info: StoreInfo) -> str:
+    """Return the name of a store: kind, canonical place, and its own identity where it has a lasting one."""
+    name = f"{info.kind}:{info.place}"
+    return f"{name}#{info.lasting_identity}" if info.lasting_identity else name
+
+
+def open_stores(stack: ExitStack, source: BackendConfig, target: BackendConfig, *, write: bool) -> Stores:
+    """Open the source for reading and the target; both are closed with ``stack``.
+
+    Raises StoreRefused where both are one store, by any spelling; the backends' errors where one is not to be had.
+    """
+    source.validate()
+    target.validate()
+    if source.path is not None and target.path is not None and source.backend is target.backend:
+        _refuse_same_file(source.path, target.path, source, target)
+    one, other = registry.open_backend(source, role="from"), registry.open_backend(target, role="to")
+    stack.callback(one.close)
+    source_info = one.open("read")
+    stack.callback(other.close)
+    target_info = other.open("write" if write else "read")
+    stores = Stores(one, other, source_info, target_info)
+    if stores.source_store == stores.target_store:
+        _refuse_same(source, target)
+    return stores
+
+
+def _refuse_same_file(one: Path, other: Path, source: BackendConfig, target: BackendConfig) -> None:
+    try:
+        same = one.exists() and other.exists() and one.samefile(other)
+    except OSError:
+        return
+    if same or one.resolve() == other.resolve():
+        _refuse_same(source, target)
+
+
+def _refuse_same(source: BackendConfig, target: BackendConfig) -> None:
+    if target.layout is not None and source.backend is BackendType.SQLITE:
+        hint = (
+            f"migrate to a new file, then swap: `memmig migrate --from sqlite:///OLD --to sqlite:///NEW"
+            f" --layout {target.layout}`, then `mv NEW OLD`"
+        )
+    else:
+        hint = "give another target"
+    msg = "source and target are the same store"
+    raise StoreRefused(msg, hint=hint)
+
+
+def plain_config(config: BackendConfig) -> dict[str, Any]:
+    """Return a configuration without secrets, as JSON values, for the journal."""
+    found = {f.name: getattr(config, f.name) for f in fields(config) if f.name not in _NOT_JOURNALLED}
+    found["backend"] = str(config.backend)
+    found["path"] = None if config.path is None else str(config.path.resolve())
+    return found
+
+
+def config_of(plain: Mapping[str, Any]) -> BackendConfig:
+    """Return the configuration that :func:`plain_config` wrote, without secrets."""
+    known = {f.name for f in fields(BackendConfig)}
+    values = {key: value for key, value in plain.items() if key in known}
+    path = values.get("path")
+    return BackendConfig(
+        **{**values, "backend": BackendType(values["backend"]), "path": None if path is None else Path(path)}
+    )
+
+
+def code_version() -> str:
+    """Return memmig's version, as installed."""
+    try:
+        return version("memmig")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def owner_of(journal: Journal) -> str:
+    """Return who holds a marker, for people: host and journal."""
+    return f"{socket.gethostname()}:{journal.path}"

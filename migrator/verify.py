@@ -1,0 +1,274 @@
+"""Comparison by digest: after a run, any time later, or of two stores without a run.
+
+Classes (docs/explanation/sync.md): *matched*; *missing* and *different* fail; *changing* = the source moved on;
+*foreign* = others changed the target.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Memory, Relationship, differing_fields, digest
+from migrator.models import Finding, VerificationResult
+from migrator.plan import is_written
+from migrator.scan import MAX_FINDINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from journal.chain import StoredEntry
+    from journal.store import Journal
+    from migrator.backends.base import Backend, Raw
+    from migrator.hooks import Hooks
+    from migrator.lease import Lease
+    from migrator.model import Kind, Record
+
+_IN_SCOPE = frozenset({"created", "updated", "unchanged"})
+
+
+class Expected(NamedTuple):
+    """What the journal says of one record in the run's scope."""
+
+    action: str
+    before_digest: str | None
+    after_digest: str | None
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts and findings while a verification runs."""
+
+    matched: int = 0
+    different: int = 0
+    missing: int = 0
+    foreign: int = 0
+    changing: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, what: str, kind: Kind, identity: str, reason: str = "", fields: str = "") -> None:
+        """Count one record that is not matched."""
+        setattr(self, what, getattr(self, what) + 1)
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(Finding(kind=kind, id=identity, what=what, field=fields, reason=reason))
+
+    def result(self) -> VerificationResult:
+        """Return the outcome: only missing and different fail."""
+        return VerificationResult(
+            status="failed" if self.missing or self.different else "passed",
+            matched=self.matched,
+            different=self.different,
+            missing=self.missing,
+            foreign=self.foreign,
+            changing=self.changing,
+            findings=tuple(self.findings),
+        )
+
+
+def _wanted(records: Iterable[Record]) -> dict[str, Relationship | None]:
+    return {record.id: record if isinstance(record, Relationship) else None for record in records}
+
+
+def _digest(record: Record | Corrupt | None) -> str | None:
+    return None if record is None or isinstance(record, Corrupt) else digest(record)
+
+
+def _only_bumped(record: Record, target: Record | Corrupt) -> bool:
+    """Return whether two records differ only in what reading a memory changes in the target."""
+    if isinstance(target, Corrupt) or not isinstance(record, Memory):
+        return False
+    return set(differing_fields(record, target)) <= READ_BUMPED_FIELDS
+
+
+def _fields(one: Record, other: Record | Corrupt | None) -> str:
+    return "" if other is None or isinstance(other, Corrupt) else ", ".join(differing_fields(one, other))
+
+
+class InRun:
+    """The verification inside a run: the source, read anew, against the target, under the marker."""
+
+    def __init__(
+        self,
+        source: Backend,
+        target: Backend,
+        *,
+        planned: Callable[[Kind, list[str]], Mapping[str, Expected]],
+        out_of_scope: Mapping[Kind, set[str]],
+        in_scope: Mapping[Kind, int],
+        lease: Lease | None,
+        hooks: Hooks,
+        size: int,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._planned = planned
+        self._out_of_scope = out_of_scope
+        self._in_scope = in_scope
+        self._lease = lease
+        self._hooks = hooks
+        self._size = size
+        self._tally = Tally()
+
+    def __call__(self) -> VerificationResult:
+        """Compare every record in the run's scope, every property, by digest."""
+        self._source.release_snapshot()
+        for kind in KINDS:
+            seen = self._compare_all(kind)
+            gone = self._in_scope[kind] - seen
+            if gone > 0:
+                # The source lost records since they were imported: it moved on, which is no error.
+                self._tally.changing += gone
+        return self._tally.result()
+
+    def _compare_all(self, kind: Kind) -> int:
+        decode = self._target.form.decode
+        outside = self._out_of_scope[kind]
+        seen = 0
+        for chunk in self._source.scan(kind, self._size):
+            self._hooks.check()
+            records = [item for item in chunk if not isinstance(item, Corrupt) and item.id not in outside]
+            there = self._target.lookup(kind, _wanted(records))
+            odd: list[Record] = []
+            for record in records:
+                raw = there.get(record.id)
+                if raw is not None:
+                    target = decode(kind, raw)
+                    if type(target) is type(record) and digest(target) == digest(record):
+                        self._tally.matched += 1
+                        seen += 1
+                        continue
+                odd.append(record)
+            if odd:
+                seen += self._resolve(kind, odd)
+            self._hooks.report("verify", kind, seen, self._in_scope[kind])
+        return seen
+
+    def _resolve(self, kind: Kind, odd: list[Record]) -> int:
+        entries = self._planned(kind, [record.id for record in odd])
+        there = self._target.lookup(kind, _wanted(odd))
+        seen = 0
+        for record in odd:
+            entry = entries.get(record.id)
+            if entry is None or entry.action not in _IN_SCOPE:
+                continue  # new in the source since the import, or outside the run's scope
+            seen += 1
+            self._classify(kind, record, entry, there.get(record.id))
+        return seen
+
+    def _classify(self, kind: Kind, record: Record, entry: Expected, raw: Raw | None) -> None:
+        add = self._tally.add
+        if raw is None:
+            if self._lease is None or self._lease.proves():
+                add("foreign", kind, record.id, "deleted by someone else after it had been written")
+            else:
+                add("missing", kind, record.id, "not in the target")
+            return
+        target = self._target.form.decode(kind, raw)
+        now = _digest(target)
+        if now == digest(record) or _only_bumped(record, target):
+            self._tally.matched += 1
+        elif now == entry.after_digest:
+            add("changing", kind, record.id, "the source moved on", _fields(record, target))
+        elif now == entry.before_digest or not self._echoes(kind, record):
+            add("different", kind, record.id, "does not read back as it was written", _fields(record, target))
+        else:
+            add("foreign", kind, record.id, "changed by someone else", _fields(record, target))
+
+    def _echoes(self, kind: Kind, record: Record) -> bool:
+        """Write the record once more, to a scratch place: the engine must give back what it was given."""
+        marker = None if self._lease is None else self._lease.echo_marker()
+        if marker is None:
+            return True  # nothing was written by this run: what stands there is somebody else's
+        raw = self._target.echo(kind, self._target.form.encode(record), marker)
+        return raw is not None and _digest(self._target.form.decode(kind, raw)) == digest(record)
+
+
+def verify_later(
+    journal: Journal,
+    run_id: str,
+    source: Backend | None,
+    target: Backend,
+    hooks: Hooks,
+    size: int,
+) -> VerificationResult:
+    """Compare what a run's journal says with both stores, any time later; writes nothing.
+
+    ``source`` None = it cannot be reached: then only the target is compared with the journal.
+    """
+    tally = Tally()
+    for kind in KINDS:
+        chunk: dict[str, StoredEntry] = {}
+        done = 0
+        for entry in journal.applied_entries(run_id, kind):
+            if entry.action in _IN_SCOPE:
+                chunk[entry.entity_id] = entry
+            if len(chunk) >= size:
+                hooks.check()
+                _compare_later(kind, chunk, source, target, tally)
+                done += len(chunk)
+                hooks.report("verify", kind, done, None)
+                chunk = {}
+        if chunk:
+            _compare_later(kind, chunk, source, target, tally)
+    return tally.result()
+
+
+def _compare_later(
+    kind: Kind, chunk: Mapping[str, StoredEntry], source: Backend | None, target: Backend, tally: Tally
+) -> None:
+    source_raws = {} if source is None else source.lookup(kind, dict.fromkeys(chunk))
+    sources = {} if source is None else {i: source.form.decode(kind, raw) for i, raw in source_raws.items()}
+    hints = {i: record if isinstance(record, Relationship) else None for i, record in sources.items()}
+    there = target.lookup(kind, {identity: hints.get(identity) for identity in chunk})
+    for identity, entry in chunk.items():
+        raw = there.get(identity)
+        if raw is None:
+            tally.add("missing", kind, identity, "not in the target")
+            continue
+        record = target.form.decode(kind, raw)
+        if isinstance(record, Corrupt):
+            tally.add("different", kind, identity, record.reason)
+        elif not is_written(record, entry.after_digest, _bumped(entry)):
+            tally.add("foreign", kind, identity, "changed in the target since the run")
+        elif source is not None and _digest(sources.get(identity)) != entry.after_digest:
+            tally.add("changing", kind, identity, "changed in the source since the run")
+        else:
+            tally.matched += 1
+
+
+def _bumped(entry: StoredEntry) -> dict[str, object] | None:
+    return None if entry.bumped is None else dict(json.loads(entry.bumped))
+
+
+def verify_stores(source: Backend, target: Backend, hooks: Hooks, size: int) -> VerificationResult:
+    """Compare two stores without a run: matched, different, missing; ``foreign`` counts the target's extras."""
+    tally = Tally()
+    inventory, theirs = source.inventory(), target.inventory()
+    for kind in KINDS:
+        total = inventory.memories if kind == "memory" else inventory.relationships
+        found = 0
+        done = 0
+        for chunk in source.scan(kind, size):
+            hooks.check()
+            records = [item for item in chunk if not isinstance(item, Corrupt)]
+            for bad in chunk:
+                if isinstance(bad, Corrupt):
+                    tally.add("different", kind, bad.id, f"the source's record cannot be read: {bad.reason}")
+            there = target.lookup(kind, _wanted(records))
+            found += len(there)
+            for record in records:
+                raw = there.get(record.id)
+                if raw is None:
+                    tally.add("missing", kind, record.id, "not in the target")
+                    continue
+                other = target.form.decode(kind, raw)
+                if _digest(other) == digest(record):
+                    tally.matched += 1
+                else:
+                    tally.add("different", kind, record.id, "", _fields(record, other))
+            done += len(chunk)
+            hooks.report("verify", kind, done, total)
+        extras = (theirs.memories if kind == "memory" else theirs.relationships) - found
+        tally.foreign += max(extras, 0)
+    return tally.result()

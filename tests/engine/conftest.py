@@ -1,0 +1,183 @@
+"""The engine over in-memory stores, with a process that can die at every step."""
+
+from __future__ import annotations
+
+import uuid
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from journal.store import Journal
+from migrator import manager
+from migrator.backends.memory import STORES, MemoryBackend, MemoryStore
+from migrator.errors import OutcomeUnknown
+from migrator.models import BackendConfig, BackendType, MigrationOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from migrator.models import MigrationResult, Role
+
+#: The methods of a target that change it, or after which the engine believes something.
+STEPS = ("swap_marker", "write", "barrier", "apply_schema", "drop_schema")
+
+
+class Killed(BaseException):
+    """The process dies here: nothing between this and the test may catch it."""
+
+
+@dataclass
+class Fate:
+    """Counts the steps and strikes at one of them: ``before`` it happens, or ``after`` it did, unheard."""
+
+    at: int = 0  #: 1 = the first step; 0 = never
+    when: str = "before"
+    how: Callable[[], BaseException] = Killed
+    hits: list[str] = field(default_factory=list)
+
+    def around(self, name: str, call: Callable[[], Any]) -> Any:
+        """Run one step, or die."""
+        self.hits.append(name)
+        struck = len(self.hits) == self.at
+        if struck and self.when == "before":
+            raise self.how()
+        result = call()
+        if struck:
+            raise self.how()
+        return result
+
+
+class Fated:
+    """A backend whose writing methods go through a :class:`Fate`."""
+
+    def __init__(self, backend: MemoryBackend, fate: Fate) -> None:
+        self._backend = backend
+        self._fate = fate
+
+    def __getattr__(self, name: str) -> Any:
+        inner = getattr(self._backend, name)
+        if name not in STEPS:
+            return inner
+        return lambda *args, **kwargs: self._fate.around(name, lambda: inner(*args, **kwargs))
+
+
+@dataclass
+class World:
+    """Two in-memory stores, a journal, and a fate."""
+
+    journal: Path
+    source: BackendConfig
+    target: BackendConfig
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def source_store(self) -> MemoryStore:
+        return STORES[self.source.graph]
+
+    @property
+    def target_store(self) -> MemoryStore:
+        return STORES[self.target.graph]
+
+    def fate(self, fate: Fate) -> Fate:
+        """Let every later run in this world meet the fate."""
+
+        def opened(config: BackendConfig, *, role: Role) -> Any:
+            backend = MemoryBackend(config, role=role)
+            return Fated(backend, fate) if role == "to" else backend
+
+        def append(journal: Journal, run_id: str, *events: Any, entries: Any = ()) -> None:
+            names = "journal:" + "+".join(event.type for event in events)
+            fate.around(names, lambda: ORIGINAL_APPEND(journal, run_id, *events, entries=entries))
+
+        self.monkeypatch.setattr("migrator.backends.registry.open_backend", opened)
+        self.monkeypatch.setattr(Journal, "append", append)
+        return fate
+
+    def migrate(self, **options: Any) -> MigrationResult:
+        """Run, or resume the pair's open run."""
+        resume = options.pop("resume", False)
+        options = {"batch_size": 3, **options}
+        return manager.run_migrate(
+            self.source, self.target, MigrationOptions(**options), journal_path=self.journal, resume=resume
+        )
+
+    def rollback(self, run_id: str, **options: Any) -> MigrationResult:
+        return manager.run_rollback(run_id, journal_path=self.journal, **options)
+
+    def run_ids(self) -> list[str]:
+        with Journal.open(self.journal, mode="read") as journal:
+            return [state.run_id for state in journal.runs()]
+
+    def forget(self) -> None:
+        """Take the journal away, so that the next run has the steps of a first one."""
+        if self.journal.parent.exists():
+            for file in self.journal.parent.iterdir():
+                file.unlink()
+
+    def roll_everything_back(self) -> None:
+        """Take back every run that stands, newest first."""
+        for run_id in reversed(self.run_ids() if self.journal.exists() else []):
+            self.rollback(run_id)
+
+    def check(self) -> None:
+        """The journal is sound and no marker is left."""
+        with Journal.open(self.journal, mode="read") as journal:
+            report = journal.check()
+            assert report.ok, report.problems
+        assert self.target_store.markers == []
+
+
+ORIGINAL_APPEND = Journal.append
+
+
+def contents(store: MemoryStore) -> tuple[Any, Any, Any]:
+    """Everything in a store but the marker, comparable."""
+    return deepcopy((store.nodes, store.edges, store.schema))
+
+
+def memory(identity: str, **properties: Any) -> dict[str, Any]:
+    """A node's stored form."""
+    return {"id": identity, "labels": ["Memory"], "properties": {"type": "task", "title": identity, **properties}}
+
+
+def edge(identity: str, start: str, end: str, kind: str = "CAUSES", **properties: Any) -> dict[str, Any]:
+    """An edge's stored form."""
+    return {"id": identity, "type": kind, "from": start, "to": end, "properties": properties}
+
+
+def fill(store: MemoryStore, memories: int = 8) -> None:
+    """A small graph with two edge types, a self-loop, parallels and a hub."""
+    names = [f"m{number}" for number in range(memories)]
+    for number, name in enumerate(names):
+        store.nodes[name] = memory(name, importance=number / 7, updated_at=f"2026-01-{number + 1:02d}T00:00:00Z")
+    for number, name in enumerate(names):
+        store.edges[f"e{number}"] = edge(f"e{number}", names[0], name, strength=number / 3)
+        store.edges[f"p{number}"] = edge(f"p{number}", names[0], name, "SOLVES", note="é" * number)
+    store.save()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A filled source, and a target that held a memory and an edge of somebody else before."""
+    one, other = f"source-{uuid.uuid4()}", f"target-{uuid.uuid4()}"
+    monkeypatch.setattr("migrator.engine._RECONNECTS", (0.0, 0.0, 0.0))
+    STORES[one], STORES[other] = MemoryStore(), MemoryStore()
+    fill(STORES[one])
+    STORES[other].nodes["theirs"] = memory("theirs", content="not ours")
+    STORES[other].edges["their-edge"] = edge("their-edge", "theirs", "theirs")
+    STORES[other].save()
+    yield World(
+        tmp_path / "state" / "journal.db",
+        BackendConfig(backend=BackendType.MEMORY, graph=one),
+        BackendConfig(backend=BackendType.MEMORY, graph=other),
+        monkeypatch,
+    )
+    del STORES[one], STORES[other]
+
+
+def unknown_outcome() -> OutcomeUnknown:
+    """A connection that broke."""
+    return OutcomeUnknown("the connection broke")
