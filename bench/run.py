@@ -105,7 +105,12 @@ def _sqlite(count: int, runs: int, folder: Path) -> None:
     again = [_migrate(f"sqlite:///{source}", f"sqlite:///{folder}/target-0.db", folder) for _ in range(runs)]
     seconds = statistics.median(run.seconds for run in again)
     _line(f"the same again, nothing to write, {size}: seconds", f"{seconds:.2f}")
-    words = [Path(__file__), "--journal-share", f"sqlite:///{source}", f"sqlite:///{folder}/shared.db"]
+    words: list[str | Path] = [
+        Path(__file__),
+        "--journal-share",
+        f"sqlite:///{source}",
+        f"sqlite:///{folder}/shared.db",
+    ]
     share = _process(words, folder).document
     shown = f"{share['journal']:.2f} s of {share['total']:.2f} s; most: {share['most']}"
     _line(f"the journal's share, {size}", f"{100 * share['journal'] / share['total']:.1f} %", shown)
