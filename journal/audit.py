@@ -93,6 +93,7 @@ def check(database: Database) -> CheckReport:
         if isinstance(stored.event, Planned)
     }
     entries = 0
+    first_entries: dict[tuple[str, int], int] = {}
     missing = {key for key, planned in plans.items() if planned.rows}
     for (run_id, batch, phase), found in reader.all_batches_of_entries(database):
         entries += len(found)
@@ -103,17 +104,23 @@ def check(database: Database) -> CheckReport:
             problems.append(f"entries of batch {batch} of run {run_id} stand in two places (from {found[0].seq} on)")
         else:
             missing.discard((run_id, batch))
+            first_entries[run_id, batch] = found[0].seq
             problem = entries_problem(planned, run_id, found)
             problems += [problem] if problem else []
     problems += [f"batch {batch} of run {run_id} has no entries" for run_id, batch in sorted(missing)]
-    problems += _projection_problems(database, history)
+    problems += _projection_problems(database, history, first_entries)
     return CheckReport(events=number, batches=len(plans), entries=entries, problems=tuple(problems))
 
 
-def _projection_problems(database: Database, history: dict[str, list[StoredEvent]]) -> Iterator[str]:
-    """Compare the table ``batches`` with the fold, within the part of the chain that holds."""
-    columns = [column for column in batches.c if column.name != "first_entry"]
-    stored = {(row[0], row[1]): tuple(row) for row in database.rows(select(*columns))}
+def _projection_problems(
+    database: Database, history: dict[str, list[StoredEvent]], first_entries: dict[tuple[str, int], int]
+) -> Iterator[str]:
+    """Compare the table ``batches`` with the fold, and its places in ``entries`` with what was found there."""
+    stored = {}
+    for *row, first in database.rows(select(batches)):
+        stored[row[0], row[1]] = tuple(row)
+        if first != first_entries.get((row[0], row[1]), first):
+            yield f"the table batches says wrongly where the entries of batch {row[1]} of run {row[0]} are"
     folded = {}
     for run_id, events in history.items():
         try:

@@ -54,7 +54,7 @@ CHANGES = {
     "entry": ("UPDATE entries SET after_digest = 'e' WHERE entity_id = '1-2-3'", "batch 2"),
     "before-image": ("UPDATE entries SET before_image = '{}' WHERE entity_id = '1-2-3'", "batch 2"),
     "bumped": ("UPDATE entries SET bumped = '{}' WHERE entity_id = '1-3-3'", "batch 3"),
-    "entry gone": ("DELETE FROM entries WHERE entity_id = '2-3-4'", "batch 3"),
+    "entry gone": ("DELETE FROM entries WHERE entity_id = '2-3-4'", "has 4 entries, its plan says 5"),
     "entry of another batch": ("UPDATE entries SET batch = 1 WHERE entity_id = '1-2-0'", "batch 1"),
     "whole batch gone": ("DELETE FROM entries WHERE batch = 2 AND run_id = '" + RUN + "'", "batch 2"),
     "entry invented": (
@@ -62,6 +62,7 @@ CHANGES = {
         "ghost",
     ),
     "projection": ("UPDATE batches SET status = 'lost' WHERE batch = 3 AND run_id = '" + RUN + "'", "batch 3"),
+    "place of a batch": ("UPDATE batches SET first_entry = 2 WHERE batch = 3 AND run_id = '" + RUN + "'", "batch 3"),
     "projection gone": ("DELETE FROM batches WHERE batch = 3 AND run_id = '" + RUN + "'", "batch 3"),
 }
 
