@@ -48,7 +48,7 @@ def connection(server: LiveServer, seconds: float) -> AbstractConnection:
     from redis.connection import UnixDomainSocketConnection
     from redis.retry import Retry
 
-    return UnixDomainSocketConnection(
+    return UnixDomainSocketConnection(  # type: ignore[abstract]
         path=str(server.socket),
         socket_timeout=seconds,
         socket_connect_timeout=seconds,

@@ -96,11 +96,21 @@ def _has_number(values: list[Value]) -> bool:
 
 
 def changes(expected: Raw, new: Raw) -> dict[str, Value]:
-    """Return the keys to set, and those to remove as null; ``+=`` touches no other key."""
+    """Return the parts of a row that :func:`change` writes: ``c``, keys to set (null removes), and ``z``."""
     before, after = expected["properties"], new["properties"]
     found: dict[str, Value] = dict.fromkeys(before.keys() - after.keys())
     found.update({name: value for name, value in after.items() if name not in before or not same(before[name], value)})
-    return found
+    return {"c": found, "z": {name: None for name in found if name in before and before[name] == found[name]}}
+
+
+def change(name: str, rows: Sequence[Mapping[str, Value]]) -> str:
+    """Return what sets single keys; ``+=`` touches no other.
+
+    SET leaves 1 where 1.0 is to be, and 0.0 for -0.0: it takes them for equal [measured]. So such keys go first.
+    """
+    if any(row["z"] for row in rows):
+        return f"SET {name} += row.z WITH k, row, {name} SET {name} += row.c"
+    return f"SET {name} += row.c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +162,7 @@ class Writer:
             placed = self._placed("id", row.id, made)
             had, wanted = set(expected["labels"]), set(expected["labels"])
             if row.new is not None:
-                made["c"] = changes(expected, row.new)
+                made |= changes(expected, row.new)
                 wanted = set(row.new["labels"])
             groups.setdefault((placed, tuple(sorted(wanted - had)), tuple(sorted(had - wanted))), []).append(made)
         for (placed, added, removed), rows in groups.items():
@@ -164,7 +174,7 @@ class Writer:
                 guard += " AND indegree(n) + outdegree(n) = 0"
                 write = "DELETE n"
             else:
-                write = "SET n += row.c"
+                write = change("n", rows)
                 write += "".join(f" SET n:{quoted(name)}" for name in added)
                 write += "".join(f" REMOVE n:{quoted(name)}" for name in removed)
             yield Section(rows, self._node("n", "id", placed=placed), "", guard, write)
@@ -180,28 +190,30 @@ class Writer:
             if batch.operation in ("create", "replace"):
                 new = _new(row)
                 made["p"] = new["properties"]
-                placed += [self._placed("c", new["from"], made), self._placed("d", new["to"], made)]
+                placed += [self._placed("to_a", new["from"], made), self._placed("to_b", new["to"], made)]
             elif row.expected is not None and row.new is not None:
-                made["c_"] = changes(row.expected, row.new)
+                made |= changes(row.expected, row.new)
             groups.setdefault(tuple(placed), []).append(made)
         for places, rows in groups.items():
             yield self._edge_section(batch, places, rows)
 
     def _edge_section(self, batch: Batch, places: tuple[bool, ...], rows: list[dict[str, Value]]) -> Section:
         key = quoted(self.id_property)
-        names = "ab" if batch.operation in ("update", "delete") else "cd" if batch.operation == "create" else "abcd"
+        old, new = ("a", "b"), ("to_a", "to_b")
+        names = {"create": new, "replace": old + new, "update": old, "delete": old}[batch.operation]
         match = "".join(self._node(name, name, placed=placed) for name, placed in zip(names, places, strict=True))
         # Behind WITH both ends are bound, so a hub's edges are not walked for every row [measured: Expand Into].
         bound = ", ".join(("k", "row", *names))
         guard, absent = "o IS NULL", ""
         if batch.operation == "create":
-            absent = f"WITH {bound} OPTIONAL MATCH (c)-[o]->(d) WHERE o.{key} = row.id"
+            absent = f"WITH {bound} OPTIONAL MATCH (to_a)-[o]->(to_b) WHERE o.{key} = row.id"
         else:
             match += f"WITH {bound} MATCH (a)-[r]->(b) WHERE r.{key} = row.id "
             guard = f"type(r) = row.t AND {as_stored('r')}"
-        create = f"CREATE (c)-[n:{quoted(batch.shape)}]->(d) SET n = row.p" if "c" in names else ""
-        write = {"create": create, "replace": f"DELETE r {create}", "update": "SET r += row.c_", "delete": "DELETE r"}
-        return Section(rows, match, absent, guard, write[batch.operation])
+        write = change("r", rows) if batch.operation == "update" else "" if batch.operation == "create" else "DELETE r"
+        if new == names[-2:]:
+            write += f" CREATE (to_a)-[n:{quoted(batch.shape)}]->(to_b) SET n = row.p"
+        return Section(rows, match, absent, guard, write)
 
 
 def _expected(row: Row) -> Raw:
