@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from migrator.model import parse_time, time_text, too_deep
+from migrator.model import MAX_DEPTH, parse_time, time_text
 
 if TYPE_CHECKING:
     from migrator.model import Value
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?[ \t\n\v\f\r]*", re.ASCII)
 #: Python writes integers of up to 4,300 digits as text.
 _WIDEST_INT_BITS = 14_000
-_TEXTS = frozenset({str})
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def becomes_number(text: str) -> bool:
@@ -32,25 +32,42 @@ def text_problem(value: str) -> str:
     return ""
 
 
-def json_problem(value: Value, *, finite: bool) -> str:
-    """Say why a value cannot be written as JSON and read back exactly; usually ""."""
+def _joined(value: str) -> str:
+    """Say whether JSON's escapes would make one character of two lone surrogates; usually ""."""
+    if text_problem(value) and _PAIR.search(value):
+        return "JSON would join two lone surrogates to one character"
+    return ""
+
+
+def json_problem(value: Value, *, finite: bool, room: int = MAX_DEPTH) -> str:
+    """Say why a value cannot be written as JSON and read back exactly; usually "". ``room``: levels still allowed."""
     kind = type(value)
-    if kind is str or kind is bool or value is None:
-        return ""
+    if kind is str:
+        return "" if value.isascii() else _joined(value)
     if kind is float:
         return "JSON has no NaN and no infinity" if finite and value - value != 0 else ""
+    if kind is list or kind is dict:
+        return _nested_problem(value, finite=finite, room=room)
     if kind is int:
         return "an integer of more than 4,000 digits" if value.bit_length() >= _WIDEST_INT_BITS else ""
-    if kind is list and _TEXTS.issuperset(map(type, value)):
+    if kind is bool or value is None:
         return ""
-    if kind is list or kind is dict:
-        if too_deep(value):
-            return "nested too deep"
-        if kind is dict and not all(type(key) is str for key in value):
-            return "a map's key is no text"
-        inner = (json_problem(item, finite=finite) for item in (value.values() if kind is dict else value))
-        return next(filter(None, inner), "")
     return f"a value of type {kind.__name__} cannot be stored as JSON"
+
+
+def _nested_problem(value: Value, *, finite: bool, room: int) -> str:
+    if not room:
+        return "nested too deep"
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str:
+                return "a map's key is no text"
+            if not key.isascii() and (reason := _joined(key)):
+                return reason
+    for item in value.values() if type(value) is dict else value:
+        if reason := json_problem(item, finite=finite, room=room - 1):
+            return reason
+    return ""
 
 
 @lru_cache(maxsize=8192)

@@ -220,7 +220,10 @@ class Form012(_SqliteForm):
         kind = kind_of(record)
         found = self._shared_problems(kind, record)
         for field, value in record.properties.items():
-            if type(value) is not str and (reason := cells.json_problem(value, finite=False)):
+            if type(value) is str and value.isascii() and field.isascii():
+                continue
+            reason = cells.json_problem(value, finite=False) or cells.json_problem(field, finite=False)
+            if reason:
                 found.append(self._problem(kind, record, field, reason))
         if kind == "relationship":
             for field in self._TRUE_COLUMNS:
@@ -354,7 +357,9 @@ class Form013(_SqliteForm):
             affinity = affinities.get(field)
             if affinity is None:
                 inner = kind == "memory" and field.startswith("context_")
-                reason = cells.json_problem(value, finite=True) if inner else "layout 0.13 has no column for it"
+                reason = "layout 0.13 has no column for it"
+                if inner:
+                    reason = cells.json_problem(value, finite=True) or cells.json_problem(field, finite=True)
             elif field == "tags" and kind == "memory":
                 reason = cells.json_problem(value, finite=True) if type(value) is list else "tags must be a list"
             else:
