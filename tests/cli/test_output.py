@@ -151,7 +151,12 @@ with reporter(Output()) as report:
     assert "/s" in done.stderr
     assert not re.search(r"\x1b\[[0-9;]*[3-4][0-7]m", done.stderr), "NO_COLOR is honoured"
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", done.stderr)
-    assert max(map(len, re.split(r"[\r\n]+", plain))) <= int(columns)
+    frames = re.split(r"[\r\n]+", plain)
+    assert max(map(len, frames)) <= int(columns)
+    # Nothing is cut off: name, how far, rate and time left stand in one line.
+    assert [
+        frame for frame in frames if re.search(r"^import relationships .*\d+(%|/1000) +\d+/s +\d+:\d\d:\d\d", frame)
+    ]
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path, environment: Mapping[str, str]) -> None:

@@ -129,4 +129,4 @@ def test_backends_looks_with_memorygraphs_own_password(memmig: Memmig, server: F
     silent(done, tmp_path)
     # Signing in worked; the graph is not there.
     found = next(one for one in json.loads(done.stdout) if one["backend"] == "falkordb")
-    assert "exist" in found["error"]["message"]
+    assert "no graph" in found["error"]["message"]
