@@ -63,7 +63,7 @@ def _process(words: Sequence[str | Path], folder: Path) -> Measured:
 
 def _migrate(source: str, target: str, folder: Path, *more: str) -> Measured:
     journal = Path(tempfile.mkdtemp(dir=folder)) / "journal.db"
-    words = [
+    words: list[str | Path] = [
         "-m",
         "migrator",
         "migrate",
