@@ -112,6 +112,13 @@ def test_other_holders(journal: Journal) -> None:
     assert journal.other_holders("c → b", "elsewhere", "memory", ["x"]) == {}
 
 
+def test_other_holders_see_a_run_that_was_opened_since(journal: Journal) -> None:
+    assert journal.other_holders(PAIR, "b", "memory", ["x"]) == {}
+    journal.append(THIRD, opened("c → b"))
+    apply(journal, THIRD, 1, [entry("x")])
+    assert journal.other_holders(PAIR, "b", "memory", ["x"]) == {"x": {"c → b"}}
+
+
 def test_many_ids_at_once(journal: Journal) -> None:
     names = [f"{n:06}" for n in range(3000)]
     apply(journal, RUN, 1, [entry(one, digest=one) for one in names])
@@ -137,7 +144,13 @@ def test_what_a_run_decided(journal: Journal) -> None:
 
 @pytest.mark.parametrize(
     ("action", "writes", "later"),
-    [("updated", True, [OTHER]), ("deleted", True, [OTHER]), ("unchanged", False, []), ("conflict", False, [])],
+    [
+        ("updated", True, [OTHER]),
+        ("deleted", True, [OTHER]),
+        ("unchanged", True, []),
+        ("unchanged", False, []),
+        ("conflict", False, []),
+    ],
 )
 def test_later_writers(journal: Journal, action: str, writes: bool, later: list[str]) -> None:
     apply(journal, RUN, 1, [entry("x"), entry("y")])
