@@ -6,7 +6,7 @@ One class = one message form = one exit code (the table in docs/reference/exit-c
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class MemmigError(Exception):
@@ -23,6 +23,7 @@ class MemmigError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.result: Any = None  #: the run's result document, where a run had begun or was verified
 
 
 class JournalLocked(MemmigError):
