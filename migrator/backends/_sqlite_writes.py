@@ -6,24 +6,23 @@ import contextlib
 import os
 import re
 import sqlite3
-from itertools import batched
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from migrator.backends import _sqlite_file as files
+from migrator.backends import _sqlite_reads as reads
 from migrator.backends import _sqlite_schema as schema
 from migrator.backends.base import Durability, Marker, SchemaStep, WriteOutcome
 from migrator.errors import OutcomeUnknown, StoreRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from migrator.backends.base import Batch, Raw, Row
     from migrator.model import Value
     from migrator.models import Layout
 
-_CHUNK = 500
 _ECHO = "_memmig_echo"
 
 
@@ -74,70 +73,7 @@ def _roll_back(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
-# --- rows -----------------------------------------------------------------------------------------------------------
-
-
-def _storable(texts: Iterable[str]) -> list[str]:
-    """Leave out what no SQLite text can be: lone surrogates cannot be bound."""
-    return [text for text in texts if text.isascii() or not re.search("[\ud800-\udfff]", text)]
-
-
-def _select(
-    connection: sqlite3.Connection, columns: str, table: str, key: str, values: Iterable[str]
-) -> Iterator[tuple[Value, ...]]:
-    for chunk in batched(_storable(values), _CHUNK):
-        marks = ",".join("?" * len(chunk))
-        yield from connection.execute(f"SELECT {columns} FROM {table} WHERE {key} IN ({marks})", chunk)
-
-
-def rows(connection: sqlite3.Connection, table: str, columns: Sequence[str], ids: Iterable[str]) -> dict[str, Raw]:
-    """Return the rows of these ids; a text that is no UTF-8 comes as bytes."""
-    wanted = list(ids)
-    try:
-        found = list(_select(connection, ", ".join(columns), table, "id", wanted))
-    except sqlite3.OperationalError as error:
-        if "decode" not in str(error):
-            raise
-        before = connection.text_factory
-        connection.text_factory = _text_or_bytes
-        try:
-            found = list(_select(connection, ", ".join(columns), table, "id", wanted))
-        finally:
-            connection.text_factory = before
-    return {row[0]: dict(zip(columns, row, strict=True)) for row in found}
-
-
-def _text_or_bytes(value: bytes) -> str | bytes:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value
-
-
-def attached(connection: sqlite3.Connection, memory_ids: Sequence[str], shown: int) -> dict[str, list[str]]:
-    """Return for each memory with edges up to ``shown`` of their ids."""
-    found: dict[str, list[str]] = {}
-    for chunk in batched(_storable(memory_ids), _CHUNK):
-        wanted = set(chunk)
-        marks = ",".join("?" * len(chunk))
-        sql = f"SELECT from_id, to_id, id FROM relationships WHERE from_id IN ({marks}) OR to_id IN ({marks})"
-        for from_id, to_id, name in connection.execute(sql, chunk + chunk):
-            for end in {from_id, to_id} & wanted:
-                names = found.setdefault(end, [])
-                if len(names) < shown:
-                    names.append(name if type(name) is str else "")
-    return found
-
-
 # --- the marker -----------------------------------------------------------------------------------------------------
-
-
-def markers(connection: sqlite3.Connection) -> list[Marker]:
-    """Return every row of the marker's table; none where there is no table."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (schema.MARKER_TABLE,)).fetchone():
-        return []
-    found = connection.execute(f"SELECT {', '.join(schema.MARKER_COLUMNS)} FROM {schema.MARKER_TABLE}")
-    return [Marker(**dict(zip(schema.MARKER_COLUMNS, row, strict=True))) for row in found]
 
 
 def _cells(marker: Marker) -> tuple[Value, ...]:
@@ -146,7 +82,7 @@ def _cells(marker: Marker) -> tuple[Value, ...]:
 
 def swap_marker(connection: sqlite3.Connection, expected: Marker | None, new: Marker | None) -> bool:
     """Compare all markers with the expected one and put the new one in its place."""
-    if markers(connection) != ([] if expected is None else [expected]):
+    if reads.markers(connection) != ([] if expected is None else [expected]):
         return False
     connection.execute(f"DROP TABLE IF EXISTS {schema.MARKER_TABLE}")
     if new is not None:
@@ -161,7 +97,7 @@ def swap_marker(connection: sqlite3.Connection, expected: Marker | None, new: Ma
 
 def apply(connection: sqlite3.Connection, layout: Layout, batch: Batch, expected: Marker) -> None:
     """Check the marker and every guard, write all rows, move the marker. Raises Refused before anything is written."""
-    if markers(connection) != [expected]:
+    if reads.markers(connection) != [expected]:
         raise Refused(WriteOutcome.MARKER_REFUSED)
     if not _guards_hold(connection, layout, batch):
         raise Refused(WriteOutcome.ROWS_REFUSED)
@@ -203,31 +139,31 @@ def _guards_hold(connection: sqlite3.Connection, layout: Layout, batch: Batch) -
     if len(set(ids)) != len(ids) or any(row.new is not None and row.new["id"] != row.id for row in batch.rows):
         return False
     if batch.operation == "create":
-        if next(_select(connection, "id", tables[kind], "id", ids), None) is not None:
+        if next(reads.select(connection, "id", tables[kind], "id", ids), None) is not None:
             return False
     else:
-        there = rows(connection, tables[kind], schema.names(layout, kind), ids)
+        there = reads.rows(connection, tables[kind], schema.names(layout, kind), ids)
         for row in batch.rows:
             found = there.get(row.id)
             if found is None or row.expected is None or not _same_row(found, row.expected):
                 return False
     if kind == "memory" and batch.operation == "delete":
-        return not attached(connection, ids, 1)
+        return not reads.attached(connection, ids, 1)
     if kind == "relationship" and batch.operation in {"create", "replace"}:
         ends = {row.new[end] for row in batch.rows if row.new is not None for end in ("from_id", "to_id")}
-        return sum(1 for _ in _select(connection, "1", tables["memory"], "id", ends)) == len(ends)
+        return sum(1 for _ in reads.select(connection, "1", tables["memory"], "id", ends)) == len(ends)
     return True
 
 
 def echo(connection: sqlite3.Connection, table: str, columns: Sequence[str], raw: Raw, marker: Marker) -> None:
     """Raise Echoed with what a table of the same definition makes of a row; Refused where the marker is not ours."""
-    if markers(connection) != [marker]:
+    if reads.markers(connection) != [marker]:
         raise Refused(WriteOutcome.MARKER_REFUSED)
     sql = connection.execute("SELECT sql FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone()[0]
     connection.execute(re.sub(r"^CREATE TABLE\s+(\"[^\"]+\"|\S+?)\s*\(", f"CREATE TEMP TABLE {_ECHO} (", sql))
     marks = ",".join("?" * len(columns))
     connection.execute(f"INSERT INTO temp.{_ECHO} ({', '.join(columns)}) VALUES ({marks})", itemgetter(*columns)(raw))
-    raise Echoed(next(iter(rows(connection, f"temp.{_ECHO}", columns, [raw["id"]]).values())))
+    raise Echoed(next(iter(reads.rows(connection, f"temp.{_ECHO}", columns, [raw["id"]]).values())))
 
 
 def barrier(connection: sqlite3.Connection, path: Path) -> Durability:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator.backends import _sqlite_file as files
+from migrator.backends import _sqlite_reads as reads
 from migrator.backends import _sqlite_schema as schema
 from migrator.backends import _sqlite_writes as writes
 from migrator.backends._sqlite_forms import Form012, Form013
@@ -261,7 +262,7 @@ class SqliteBackend:
         except sqlite3.OperationalError as error:
             if "decode" not in str(error):
                 raise
-            found = self._decoded(kind, _carefully(connection, self.form.columns[kind], sql, arguments))
+            found = self._decoded(kind, reads.carefully(connection, self.form.columns[kind], sql, arguments))
         self._frozen_used = True
         self._snapshot()
         return found if found[0] else (found[0], last)
@@ -287,21 +288,21 @@ class SqliteBackend:
         if not self._has(kind):
             return {}
         with self._translating(writing=False):
-            return writes.rows(self._reader(), self._table(kind), self.form.columns[kind], wanted)
+            return reads.rows(self._reader(), self._table(kind), self.form.columns[kind], wanted)
 
     def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
         """Return the edges at these memories, found by the indexes on both ends."""
         if not self._found.relationships:
             return {}
         with self._translating(writing=False):
-            return writes.attached(self._reader(), memory_ids, _ATTACHED_SHOWN)
+            return reads.attached(self._reader(), memory_ids, _ATTACHED_SHOWN)
 
     def markers(self) -> list[Marker]:
         """Return the rows of ``_memmig``."""
         if self._writer is None and not files.examine(self._path, self._role):
             return []
         with self._translating(writing=False):
-            return writes.markers(self._reader())
+            return reads.markers(self._reader())
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -389,27 +390,3 @@ class SqliteBackend:
         self.close()
         writes.remove_file(self._path, step)
         self._file_step = None
-
-
-def _carefully(
-    connection: sqlite3.Connection, columns: Sequence[str], sql: str, arguments: tuple[object, ...]
-) -> Iterator[Cells]:
-    """Yield rows of which some text is no UTF-8: such a cell is bytes, all others are as usual."""
-    kinds = ", ".join(f"typeof(r.{name})" for name in columns)
-    cells = ", ".join(f"r.{name}" for name in columns)
-    before = connection.text_factory
-    connection.text_factory = bytes
-    try:
-        count = len(columns)
-        for row in connection.execute(f"SELECT {cells}, {kinds}, r.rowid {sql}", arguments):
-            pairs = zip(row[:count], row[count:-1], strict=True)
-            yield (*(_text_if_it_is(value) if kind == b"text" else value for value, kind in pairs), row[-1])
-    finally:
-        connection.text_factory = before
-
-
-def _text_if_it_is(value: bytes) -> str | bytes:
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value
