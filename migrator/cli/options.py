@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from migrator import errors
+from migrator.places import default_journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,13 +42,6 @@ def settings(ctx: click.Context) -> Settings:
         debug=meta.get(_KEY + "debug", False),
         log_file=meta.get(_KEY + "log_file"),
     )
-
-
-def default_journal() -> Path:
-    """Return the journal's place in the user's state folder."""
-    from platformdirs import user_state_path
-
-    return user_state_path("memmig") / "journal.db"
 
 
 def version() -> str:
