@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from journal import events
+from journal.bases import Base
 from journal.chain import Entry
 from migrator.codec import dump_raw
 from migrator.errors import ConflictFound, OutcomeUnknown, StoreUnreachable
@@ -145,6 +146,7 @@ class Forward:
         self._size = run.options.batch_size
         self._resumed = False
         self._bases: Bases | None = None
+        self._mangled: dict[tuple[Kind, str], Base] = {}  #: what a failed verification found of this run's own rows
 
     def __call__(self) -> None:
         """Settle, then import both kinds; returns with everything written and, if anything was, durable."""
@@ -212,6 +214,8 @@ class Forward:
         run = self._run
         ids = [record.id for record in records]
         bases = {} if self._bases is None else self._bases.get(kind, ids)
+        if self._mangled:
+            bases |= {i: self._mangled[kind, i] for i in ids if (kind, i) in self._mangled}
         rivals = {} if run.journal is None else run.journal.other_holders(run.pair, run.target_store, kind, ids)
         there = {} if run.target_was_empty and not self._resumed else _look_up(run.target, kind, records)
         planner = self._planner
@@ -231,8 +235,11 @@ class Forward:
         fresh = []
         for item in chunk:
             entry = done.get(item.id)
-            if entry is None:
+            if entry is None or entry.action in {"different", "missing"}:
                 fresh.append(item)
+                if entry is not None and entry.after_digest is not None:
+                    base = Base(digest=entry.after_digest, created=True, run_id=run.run_id, open=None)
+                    self._mangled[kind, item.id] = base
                 continue
             run.count(kind, entry.action)
             if entry.action in {"conflict", "foreign", "quarantined"}:

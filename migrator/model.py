@@ -389,6 +389,17 @@ def property_of(field: str) -> str | None:
     return None if field.startswith(":") else field
 
 
+def same_value(one: object, other: object) -> bool:
+    """Return whether two values are equal to the last bit: types, signs of zero and NaN included."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_value(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    return repr(one) == repr(other) if isinstance(one, float) else one == other
+
+
 def differing_fields(one: Record, other: Record) -> list[str]:
     """Return the names of the fields in which two records differ, sorted; empty exactly when the digests are equal."""
     left, right = field_digests(one), field_digests(other)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from journal.bases import Base
+    from journal.chain import StoredEntry
     from migrator.backends.base import Form, Operation, Raw
     from migrator.model import Kind, Record
     from migrator.models import ConflictPolicy
@@ -113,6 +114,11 @@ def bumped_values(record: Record) -> dict[str, object] | None:
     return {name: record.properties[name] for name in READ_BUMPED_FIELDS if name in record.properties}
 
 
+def bumped_of(entry: StoredEntry) -> dict[str, object] | None:
+    """Return the values that an entry's record had in the fields that reading bumps, as it was written."""
+    return None if entry.bumped is None else dict(json.loads(entry.bumped))
+
+
 def fields_to_write(record: Record, known: Known) -> list[str]:
     """Return the fields in which the target is to become the source, key by key.
 
@@ -197,7 +203,7 @@ class Planner:
 
     def _update(self, kind: Kind, record: Record, raw: Raw, known: Known, *, respell: bool = False) -> Planned:
         source = self._form.encode(record)
-        fields = list(record.properties) if respell else fields_to_write(record, known)
+        fields = sorted(field_digests(record)) if respell else fields_to_write(record, known)
         new = self._form.graft(kind, raw, source, fields)
         after = self._form.decode(kind, new)
         assert not isinstance(after, Corrupt)  # noqa: S101 - made of two forms that decode
@@ -208,7 +214,7 @@ class Planner:
             record.id,
             "updated",
             known.target_digest,
-            digest(after),
+            digest(record),
             dump_raw(raw),
             written,
             None,
@@ -221,7 +227,7 @@ class Planner:
 
 def _bumped_text(record: Record) -> str | None:
     values = bumped_values(record)
-    if not values:
+    if values is None:
         return None
     try:
         return json.dumps(values, sort_keys=True)

@@ -15,8 +15,9 @@ from journal.chain import Entry
 from migrator.backends.base import Row, SchemaStep
 from migrator.codec import load_raw
 from migrator.engine import persist
-from migrator.model import KINDS, Corrupt, digest, field_digests
+from migrator.model import KINDS, Corrupt, digest, field_digests, same_value
 from migrator.models import Finding, no_counts
+from migrator.plan import bumped_of, is_written
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Rollback:
     findings: list[Finding] = field(default_factory=list)
     _settled: set[tuple[str, str]] = field(default_factory=set)
     _noted: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
+    _mangled: dict[tuple[str, str], str | None] = field(default_factory=dict)  #: digests that the verification found
     _going: set[str] = field(default_factory=set)  #: dry run: edges that the run would have deleted by now
 
     def run(self, lease: Lease | None) -> None:
@@ -107,9 +109,13 @@ class Rollback:
             self.target.drop_schema(steps)
 
     def _undo_all(self, lease: Lease | None) -> None:
-        total = sum(
-            b.rows for b in self.journal.state(self.run_id).batches.values() if b.writes and b.phase == "forward"
-        )
+        applied: tuple[BatchStatus, ...] = ("applied",)
+        state = self.journal.state(self.run_id)
+        if state.verification is not None and state.verification.status == "failed":
+            for entry in self.journal.entries(self.run_id, statuses=applied):
+                if entry.action == "different":
+                    self._mangled[entry.kind, entry.entity_id] = entry.after_digest
+        total = sum(b.rows for b in state.batches.values() if b.writes and b.phase == "forward")
         done = 0
         for kind, actions in _STEPS:
             for chunk in _chunks(self._rows(kind, actions), self.batch_size):
@@ -223,10 +229,14 @@ class Rollback:
     def _undo_created(self, entry: StoredEntry, raw: Raw | None, record: Record | Corrupt | None) -> Undo:
         if raw is None:
             return Undo(entry, "")
-        now = _digest(record)
-        if now != entry.after_digest and not self.force:
+        if record is None or isinstance(record, Corrupt):
+            ours = False
+        else:
+            ours = is_written(record, entry.after_digest, bumped_of(entry))
+            ours = ours or digest(record) == self._mangled.get((entry.kind, entry.entity_id), "")
+        if not ours and not self.force:
             return Undo(entry, "retained", "changed since by someone else")
-        return Undo(entry, "deleted", "", Row(entry.entity_id, raw, None), "delete", now)
+        return Undo(entry, "deleted", "", Row(entry.entity_id, raw, None), "delete", _digest(record))
 
     def _undo_updated(
         self, kind: Kind, entry: StoredEntry, raw: Raw | None, record: Record | Corrupt | None, before: Raw | None
@@ -235,7 +245,7 @@ class Rollback:
         if raw is None:
             return Undo(entry, "retained", "deleted since by someone else")
         now = _digest(record)
-        if now == entry.before_digest and raw == before:
+        if now == entry.before_digest and same_value(raw, before):
             return Undo(entry, "")
         written = json.loads(entry.written or "{}")
         if record is None or isinstance(record, Corrupt):
@@ -245,7 +255,8 @@ class Rollback:
         if changed and not self.force:
             return Undo(entry, "retained", "changed since by someone else: " + ", ".join(changed))
         form = self.target.form
-        untouched = now == entry.after_digest and form.graft(kind, before, raw, list(written)) == raw
+        # What was written, laid over what stood there before, gives what stands there now: nobody else wrote.
+        untouched = not changed and same_value(form.graft(kind, before, raw, list(written)), raw)
         new = before if untouched else form.graft(kind, raw, before, list(written))
         moved = kind == "relationship" and {":type", ":from", ":to"} & written.keys()
         return Undo(entry, "restored", "", Row(entry.entity_id, raw, new), "replace" if moved else "update", now)

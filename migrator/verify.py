@@ -6,17 +6,16 @@ Classes (docs/explanation/sync.md): *matched*; *missing* and *different* fail; *
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Memory, Relationship, differing_fields, digest
 from migrator.models import Finding, VerificationResult
-from migrator.plan import is_written
+from migrator.plan import bumped_of, is_written
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from journal.chain import StoredEntry
     from journal.store import Journal
@@ -34,6 +33,12 @@ class Expected(NamedTuple):
     action: str
     before_digest: str | None
     after_digest: str | None
+    bumped: Mapping[str, object] | None = None
+
+
+def expected_of(entry: StoredEntry) -> Expected:
+    """Return what an entry says."""
+    return Expected(entry.action, entry.before_digest, entry.after_digest, bumped_of(entry))
 
 
 @dataclass(slots=True)
@@ -109,6 +114,8 @@ class InRun:
         self._hooks = hooks
         self._size = size
         self._tally = Tally()
+        #: (kind, id, digest that was read) of what does not read back as it was written, or is missing (None).
+        self.mangled: list[tuple[Kind, str, str | None]] = []
 
     def __call__(self) -> VerificationResult:
         """Compare every record in the run's scope, every property, by digest."""
@@ -162,6 +169,7 @@ class InRun:
             if self._lease is None or self._lease.proves():
                 add("foreign", kind, record.id, "deleted by someone else after it had been written")
             else:
+                self.mangled.append((kind, record.id, None))
                 add("missing", kind, record.id, "not in the target")
             return
         target = self._target.form.decode(kind, raw)
@@ -171,6 +179,7 @@ class InRun:
         elif now == entry.after_digest:
             add("changing", kind, record.id, "the source moved on", _fields(record, target))
         elif now == entry.before_digest or not self._echoes(kind, record):
+            self.mangled.append((kind, record.id, now))
             add("different", kind, record.id, "does not read back as it was written", _fields(record, target))
         else:
             add("foreign", kind, record.id, "changed by someone else", _fields(record, target))
@@ -198,24 +207,40 @@ def verify_later(
     """
     tally = Tally()
     for kind in KINDS:
-        chunk: dict[str, StoredEntry] = {}
         done = 0
-        for entry in journal.applied_entries(run_id, kind):
-            if entry.action in _IN_SCOPE:
-                chunk[entry.entity_id] = entry
-            if len(chunk) >= size:
-                hooks.check()
-                _compare_later(kind, chunk, source, target, tally)
-                done += len(chunk)
-                hooks.report("verify", kind, done, None)
-                chunk = {}
-        if chunk:
+        for chunk in _scope(journal, run_id, kind, source, size):
+            hooks.check()
             _compare_later(kind, chunk, source, target, tally)
+            done += len(chunk)
+            hooks.report("verify", kind, done, None)
     return tally.result()
 
 
+def _scope(
+    journal: Journal, run_id: str, kind: Kind, source: Backend | None, size: int
+) -> Iterator[dict[str, Expected]]:
+    """Yield the run's rows in chunks; a run without rows found all equal, so what it read is its scope."""
+    state = journal.state(run_id)
+    if source is not None and state.opened is not None and not state.batches:
+        bases = journal.bases(state.opened.pair)
+        for records in source.scan(kind, size):
+            found = bases.get(kind, [record.id for record in records])
+            known = {i: Expected("unchanged", None, b.digest, b.bumped) for i, b in found.items() if b.digest}
+            yield known
+        return
+    chunk: dict[str, Expected] = {}
+    for entry in journal.applied_entries(run_id, kind):
+        if entry.action in _IN_SCOPE:
+            chunk[entry.entity_id] = expected_of(entry)
+        if len(chunk) >= size:
+            yield chunk
+            chunk = {}
+    if chunk:
+        yield chunk
+
+
 def _compare_later(
-    kind: Kind, chunk: Mapping[str, StoredEntry], source: Backend | None, target: Backend, tally: Tally
+    kind: Kind, chunk: Mapping[str, Expected], source: Backend | None, target: Backend, tally: Tally
 ) -> None:
     source_raws = {} if source is None else source.lookup(kind, dict.fromkeys(chunk))
     sources = {} if source is None else {i: source.form.decode(kind, raw) for i, raw in source_raws.items()}
@@ -229,16 +254,12 @@ def _compare_later(
         record = target.form.decode(kind, raw)
         if isinstance(record, Corrupt):
             tally.add("different", kind, identity, record.reason)
-        elif not is_written(record, entry.after_digest, _bumped(entry)):
+        elif not is_written(record, entry.after_digest, entry.bumped):
             tally.add("foreign", kind, identity, "changed in the target since the run")
         elif source is not None and _digest(sources.get(identity)) != entry.after_digest:
             tally.add("changing", kind, identity, "changed in the source since the run")
         else:
             tally.matched += 1
-
-
-def _bumped(entry: StoredEntry) -> dict[str, object] | None:
-    return None if entry.bumped is None else dict(json.loads(entry.bumped))
 
 
 def verify_stores(source: Backend, target: Backend, hooks: Hooks, size: int) -> VerificationResult:

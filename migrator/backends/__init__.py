@@ -1,0 +1,1 @@
+"""The stores: one Protocol, a table of backends, one file or family of files per engine."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from migrator.backends.base import Durability, Inventory, SchemaStep, StoreInfo, WriteOutcome
-from migrator.model import Memory, Relationship, canonical
+from migrator.model import Memory, Relationship, canonical, property_of, same_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,15 +21,7 @@ if TYPE_CHECKING:
     from migrator.models import BackendConfig, Role
 
 
-def same(one: object, other: object) -> bool:
-    """Return whether two stored forms are equal to the last byte: types, signs of zero and NaN included."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(same, one, other))
-    return repr(one) == repr(other) if isinstance(one, float) else one == other
+same = same_value
 
 
 def _new_identity() -> str:
@@ -62,7 +54,7 @@ class MemoryStore:
 
     def matches(self, kind: Kind, identity: str, expected: Raw | None) -> bool:
         """Return whether the stored form of an id is the expected one; None = absent."""
-        return same(self.held(kind).get(identity), expected)
+        return same_value(self.held(kind).get(identity), expected)
 
     def degree(self, memory: str) -> int:
         """Return how many edges hang on a memory."""
@@ -93,12 +85,13 @@ class PlainForm:
         """See :class:`~migrator.backends.base.Form`."""
         grafted = {**onto, "properties": dict(onto["properties"])}
         for name in fields:
-            if name.startswith(":"):
+            key = property_of(name)
+            if key is None:
                 grafted[name[1:]] = source[name[1:]]
-            elif name in source["properties"]:
-                grafted["properties"][name] = source["properties"][name]
+            elif key in source["properties"]:
+                grafted["properties"][key] = source["properties"][key]
             else:
-                grafted["properties"].pop(name, None)
+                grafted["properties"].pop(key, None)
         return grafted
 
     def problems(self, record: Record) -> Sequence[Problem]:  # noqa: ARG002 - Form's signature

@@ -117,6 +117,13 @@ class World:
             for file in self.journal.parent.iterdir():
                 file.unlink()
 
+    def restore(self, backup: Path) -> None:
+        """Put a backup in the journal's place, as a user would."""
+        for file in self.journal.parent.iterdir():
+            if file != backup:
+                file.unlink()
+        backup.rename(self.journal)
+
     def roll_everything_back(self) -> None:
         """Take back every run that stands, newest first."""
         for run_id in reversed(self.run_ids() if self.journal.exists() else []):
