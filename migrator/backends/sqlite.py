@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from migrator.backends._sqlite_forms import Cells
-    from migrator.backends.base import Access, Batch, Raw
+    from migrator.backends.base import Access, Batch, Form, Raw
     from migrator.model import Kind, Record, Relationship
     from migrator.models import BackendConfig, Layout, Role
 
@@ -47,7 +47,7 @@ class SqliteBackend:
     found, and foreign keys not enforced: both layouts cascade, which would delete what others made.
     """
 
-    form: Form012 | Form013
+    form: Form
 
     def __init__(self, config: BackendConfig, *, role: Role) -> None:
         config.validate()
@@ -62,7 +62,7 @@ class SqliteBackend:
         self._frozen_used = False
         self._others: int | None = None
         self._file_step: SchemaStep | None = None
-        self.form = self._new_form()
+        self.form = self._rows = self._new_form()
 
     # --- opening ----------------------------------------------------------------------------------------------------
 
@@ -81,7 +81,7 @@ class SqliteBackend:
             if access == "write":
                 with self._transaction():
                     pass
-        self.form = self._new_form()
+        self.form = self._rows = self._new_form()
         return StoreInfo(
             kind="sqlite",
             place=str(self._path),
@@ -250,7 +250,7 @@ class SqliteBackend:
 
     def _page(self, kind: Kind, size: int, last: int) -> tuple[list[Record | Corrupt], int]:
         connection = self._snapshot()
-        columns = ", ".join(f"r.{name}" for name in self.form.columns[kind])
+        columns = ", ".join(f"r.{name}" for name in self._rows.columns[kind])
         scoped = bool(self._other_nodes(connection))
         # Without NOT INDEXED the index on label would be walked, and every row looked up.
         where = f"r.rowid {'>=' if last == _FIRST_ROWID else '>'} ?" + (f" AND {self._scope(kind)}" if scoped else "")
@@ -262,14 +262,14 @@ class SqliteBackend:
         except sqlite3.OperationalError as error:
             if "decode" not in str(error):
                 raise
-            found = self._decoded(kind, reads.carefully(connection, self.form.columns[kind], sql, arguments))
+            found = self._decoded(kind, reads.carefully(connection, self._rows.columns[kind], sql, arguments))
         self._frozen_used = True
         self._snapshot()
         return found if found[0] else (found[0], last)
 
     def _decoded(self, kind: Kind, rows: Iterator[Cells]) -> tuple[list[Record | Corrupt], int]:
-        read = self.form.reader(kind)
-        heavy = self.form.columns[kind].index(_HEAVY[self._found.layout][kind])
+        read = self._rows.reader(kind)
+        heavy = self._rows.columns[kind].index(_HEAVY[self._found.layout][kind])
         found: list[Record | Corrupt] = []
         rowid, weight = _FIRST_ROWID, 0
         for row in rows:
@@ -288,7 +288,7 @@ class SqliteBackend:
         if not self._has(kind):
             return {}
         with self._translating(writing=False):
-            return reads.rows(self._reader(), self._table(kind), self.form.columns[kind], wanted)
+            return reads.rows(self._reader(), self._table(kind), self._rows.columns[kind], wanted)
 
     def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
         """Return the edges at these memories, found by the indexes on both ends."""
@@ -335,7 +335,7 @@ class SqliteBackend:
             return None
         try:
             with self._transaction() as connection:
-                writes.echo(connection, self._table(kind), self.form.columns[kind], raw, marker)
+                writes.echo(connection, self._table(kind), self._rows.columns[kind], raw, marker)
         except writes.Refused:
             return None
         except writes.Echoed as echoed:
@@ -366,8 +366,9 @@ class SqliteBackend:
             self._connect_writer()
         with self._transaction() as connection:
             made += writes.create(connection, steps)
-        self._found = detect(self._reader(), self._path, self._role, self._found.layout)
-        self.form = self._new_form()
+        with self._translating(writing=False):
+            self._found = detect(self._reader(), self._path, self._role, self._found.layout)
+        self.form = self._rows = self._new_form()
         return made
 
     def drop_schema(self, steps: Sequence[SchemaStep]) -> None:

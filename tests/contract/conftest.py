@@ -31,10 +31,7 @@ def _importable(backend: BackendType) -> bool:
     return True
 
 
-@pytest.fixture(params=PLACES)
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """A place where nothing is yet."""
-    name: str = request.param
+def _place(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     kind = BackendType(name.split("-", maxsplit=1)[0])
     if not registry.available(kind) or not _importable(kind):
         pytest.skip(f"no backend for {kind} yet")
@@ -56,9 +53,16 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Place(name=name, config=config, shared=True)
 
 
+@pytest.fixture(params=PLACES)
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """A place where nothing is yet."""
+    found = _place(request.param, request, tmp_path)
+    yield found
+    for backend in found.opened:
+        backend.close()
+
+
 @pytest.fixture
-def holder(place: Place) -> Iterator[Holder]:
+def holder(place: Place) -> Holder:
     """A target at that place, with its schema and our marker."""
-    held = hold(place)
-    yield held
-    held.close()
+    return hold(place)

@@ -28,10 +28,12 @@ class Place:
     config: BackendConfig
     shared: bool  #: two backends may be open on it at once
     folder: Path | None = None  #: of a store in files
+    opened: list[Backend] = field(default_factory=list)  #: to be closed in the end, also where a test fails
 
     def backend(self, role: Role = "to") -> Backend:
         """Return a new backend, not yet opened."""
-        return open_backend(self.config, role=role)
+        self.opened.append(open_backend(self.config, role=role))
+        return self.opened[-1]
 
 
 @dataclass(slots=True)
