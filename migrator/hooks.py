@@ -48,5 +48,5 @@ class Hooks:
         if signal:
             # True, from a caller that knows no signals, is Ctrl-C.
             signal = 2 if signal == 1 else signal
-            msg = "interrupted; what was written is journalled"
-            raise Interrupted(msg, hint="`memmig resume` goes on", signal=signal)
+            msg = "interrupted"
+            raise Interrupted(msg, hint="nothing was written; start it again", signal=signal)

@@ -32,6 +32,7 @@ from migrator.errors import (
 from migrator.hooks import Hooks
 from migrator.model import KINDS
 from migrator.models import MigrationOptions, MigrationResult, VerificationResult
+from migrator.places import default_journal
 from migrator.scan import scan_source
 from migrator.stores import Stores, code_version, config_of, no_secrets, open_stores, owner_of, plain_config
 from migrator.takeback import close_left, refuse_alien_marker, rollback_lease, rollback_of, run_rollback
@@ -435,8 +436,11 @@ def run_resume(
 class MigrationManager:
     """The library's edge for callers in an event loop; every method runs the synchronous core in a thread."""
 
-    def __init__(self, journal_path: Path, *, hooks: Hooks | None = None, secrets: Secrets = no_secrets) -> None:
-        self._journal_path = journal_path
+    def __init__(
+        self, journal_path: Path | None = None, *, hooks: Hooks | None = None, secrets: Secrets = no_secrets
+    ) -> None:
+        """Use this journal, or the one that the command line uses by default."""
+        self._journal_path = journal_path or default_journal()
         self._hooks = hooks or Hooks()
         self._secrets = secrets
 

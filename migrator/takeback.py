@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from journal import events
 from journal.store import Journal
 from migrator.backends import registry
-from migrator.errors import MemmigError, NoSuchRun, RollbackRefused, StoreRefused
+from migrator.errors import Interrupted, MemmigError, NoSuchRun, RollbackRefused, StoreRefused
 from migrator.hooks import Hooks
 from migrator.lease import Lease
 from migrator.model import KINDS
@@ -116,7 +116,8 @@ def _roll_back_one(
             rollback.run(lease)
         except MemmigError as error:
             error.result = _rollback_result(rollback, "interrupted", info, hooks.monotonic() - started, lease)
-            error.hint = f"`memmig rollback {run_id}` goes on" if not error.hint else error.hint
+            if isinstance(error, Interrupted) or not error.hint:
+                error.hint = f"`memmig rollback {run_id}` goes on"
             raise
         status = journal.state(run_id).status
         return _rollback_result(rollback, status, info, hooks.monotonic() - started, lease)
