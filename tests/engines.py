@@ -104,6 +104,7 @@ class FalkorServer:
     password: str = ""
     options: tuple[str, ...] = ()  #: further arguments of redis-server
     module_options: tuple[str, ...] = ()  #: of falkordb.so, such as ("RESULTSET_SIZE", "100")
+    plain: bool = False  #: a Redis without the FalkorDB module
     port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
@@ -117,7 +118,9 @@ class FalkorServer:
             "aof": ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"],
         }[self.persistence]
         arguments = [server, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        arguments += [*persistence, "--loadmodule", module, *self.module_options, *self.options]
+        arguments += [*persistence, *self.options]
+        if not self.plain:
+            arguments += ["--loadmodule", module, *self.module_options]
         if self.password:
             arguments += ["--requirepass", self.password]
         environment = {**os.environ, "GRAPHBLAS_CACHE_PATH": str(self.folder / "graphblas"), "HOME": str(self.folder)}
@@ -166,8 +169,11 @@ class FalkorServer:
     def client(self) -> Any:
         """Return a plain client, which shares no code with memmig; close it (``with``)."""
         import redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
 
-        return redis.Redis(port=self.port, password=self.password or None, decode_responses=True)
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(port=self.port, password=self.password or None, decode_responses=True, retry=once)
 
     def query(self, graph: str, text: str) -> Any:
         """Run a query as a foreign program would, and return the raw answer."""

@@ -193,7 +193,7 @@ def test_a_value_of_equal_size_and_other_type_is_written(target: Target, before:
         if kind == "memory":
             rows.append(Row("b", target.encoded(memory("b", x="other")), target.encoded(memory("b", x=1))))
         assert target.send(kind, "update", rows) is APPLIED  # type: ignore[arg-type]
-        found = target.backend.lookup(kind, {old.id: None})
+        found = target.backend.lookup(kind, {old.id: None})  # type: ignore[arg-type]
         assert repr(found[old.id]["properties"]["x"]) == repr(after)
 
 
