@@ -240,6 +240,13 @@ class TestForm012:
             changed = old.execute("SELECT typeof(valid_from) FROM relationships").fetchone()[0] != "text"
             assert bool(self.form.problems(edge("e", "a", "b", valid_from=text))) is changed, text
 
+    def test_lone_surrogates_survive_unless_json_would_join_them(self) -> None:
+        kept = memory("a", summary="x\udc00\ud800 \ud800x")
+        assert not self.form.problems(kept)
+        assert digest(self.form.decode("memory", self.form.encode(kept))) == digest(kept)  # type: ignore[arg-type]
+        for changes in ({"summary": "\ud800\udc00"}, {"x": [{"\ud800\udc00": 1}]}, {"\ud800\udc00": 1}):
+            assert self.form.problems(memory("a", **changes)), changes
+
     def test_epoch_numbers_become_text_with_the_same_digest(self) -> None:
         record = edge("e", "a", "b", valid_from=1_700_000_000, recorded_at=1_700_000_000_123)
         raw = self.form.encode(record)
