@@ -165,8 +165,8 @@ class CypherForm:
                 elif name in (MARKER_LABEL, SCRATCH_LABEL):
                     yield ":labels", f"the label {name} is memmig's own"
         else:
-            if not record.id or _text_problem(record.id):
-                yield self.id_property, _text_problem(record.id) or "an empty id is no id"
+            if not record.id or text_problem(record.id):
+                yield self.id_property, text_problem(record.id) or "an empty id is no id"
             if not _is_name(record.type):
                 yield ":type", f"{record.type!r} cannot be a relationship type here"
         for name, value in record.properties.items():
@@ -178,7 +178,7 @@ class CypherForm:
                 yield name, reason
 
     def _id_problems(self, identity: str) -> Iterator[tuple[str, str]]:
-        reason = _text_problem(identity)
+        reason = text_problem(identity)
         if not identity:
             reason = "an empty id is never found by the store's index"
         elif not reason and len(identity.encode()) > self.limits.id_bytes:
@@ -192,7 +192,7 @@ class CypherForm:
         """Return why a property's value cannot be stored exactly, or ""."""
         kind = type(value)
         if kind is str:
-            return _text_problem(value)
+            return text_problem(value)
         if kind is float:
             return "" if value - value == 0 else f"the store cannot hold {value!r}"
         if kind is bool:
@@ -252,7 +252,8 @@ def _is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def _text_problem(text: str) -> str:
+def text_problem(text: str) -> str:
+    """Return why a graph store cannot hold a text, or ""."""
     if "\0" in text:
         return "the store cannot hold NUL in a text"
     if not text.isascii():

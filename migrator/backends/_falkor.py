@@ -6,10 +6,10 @@ import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from migrator.backends._cypher import MADE_ID, MARKER_LABEL, SCRATCH_LABEL, CypherForm, edge_id, quoted
+from migrator.backends._falkor_lookup import Finder
 from migrator.backends._falkor_read import NOT_OURS, Reader
 from migrator.backends._falkor_wire import GraphAbsent, ServerSaid, Wire
 from migrator.backends._falkor_write import ONE_MARKER, Writer, guarded
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 #: unique constraint: with one, a value with a leading or trailing space kills the server (FalkorDB#1340).
 INDEXED = ("type", "created_at", "importance", "confidence")
 _DUPLICATES = 10
-_ATTACHED = 100
-_COLUMN_PAGE = 20_000
 _INDEX_WAIT = 300.0
 
 
@@ -48,10 +46,9 @@ class FalkorStore:
         self._id = quoted(config.id_property)
         self._connected: Wire | None = None
         self._reader: Reader | None = None
-        #: Internal ids of nodes that the label's index does not have; None = not read yet.
-        self._places: dict[str, int] | None = None
-        #: Ends of every edge with an id; None = not read yet.
-        self._ends: dict[str, tuple[Value, Value]] | None = None
+        self._finder: Finder | None = None
+        #: What was to be dropped while the marker was still there; tried once more when it is released.
+        self._to_drop: Sequence[SchemaStep] = ()
 
     # --- for subclasses ---
 
@@ -69,10 +66,16 @@ class FalkorStore:
             raise StoreUnreachable(message, hint="open it first")
         return self._reader
 
+    @property
+    def _find(self) -> Finder:
+        if self._finder is None:
+            message = "the store is not open"
+            raise StoreUnreachable(message, hint="open it first")
+        return self._finder
+
     def _opened(self, wire: Wire, *, place: str, warnings: Sequence[str] = ()) -> StoreInfo:
         """Probe a fresh connection: module, limits, graph. Shared end of ``open``."""
         self._connected = wire
-        self._places = self._ends = None
         modules = {_facts(found).get("name"): _facts(found).get("ver", 0) for found in wire.command("MODULE", "LIST")}
         if "graph" not in modules:
             message = f"the server at {place} has no FalkorDB module"
@@ -83,6 +86,7 @@ class FalkorStore:
             raise StoreRefused(message, hint="GRAPH.CONFIG SET RESULTSET_SIZE -1")
         config = self._config
         self._reader = Reader(wire, label=config.label, id_property=config.id_property, limit=max(0, limit))
+        self._finder = Finder(wire, self._reader, label=config.label, id_property=config.id_property)
         exists = self._exists()
         if not exists and self._role == "from":
             graphs = ", ".join(map(str, wire.command("GRAPH.LIST")[:10])) or "none"
@@ -216,139 +220,13 @@ class FalkorStore:
 
     # --- looking up ---
 
-    def _ask(self, head: str, columns: str, of: str, name: str, some: Sequence[Value]) -> list[list[Value]]:
-        return self._read.exact(head, columns, of, {name: list(some)})
-
-    def _listed(self, query: str, some: Sequence[Value]) -> list[list[Value]]:
-        rows = self._wire.read(query, {"ids": list(some)})
-        self._read.complete(rows)
-        return rows
-
-    def _index_status(self) -> dict[str, str]:
-        """Return the indexed properties of the label, with the state of the index."""
-        rows = self._wire.read("CALL db.indexes() YIELD label, properties, entitytype, status")
-        return {
-            name: status
-            for label, properties, entity, status in rows
-            if label == self._config.label and entity == "NODE"
-            for name in properties
-        }
-
-    def _placed(self) -> dict[str, int]:
-        """Return the internal ids of nodes that the index does not have, read once after ``open``.
-
-        Mostly empty: with an index, only nodes without the label (entities) count. Without one all do, because a
-        look-up would read the whole store per id. Internal ids are hints; every use compares the id.
-        """
-        if self._places is None:
-            indexed = self._index_status().get(self._config.id_property) == "OPERATIONAL"
-            total, labelled, own = (
-                self._read.count(query)
-                for query in (
-                    "MATCH (n) RETURN count(n)",
-                    f"MATCH (n:{self._label}) RETURN count(n)",
-                    f"MATCH (n:{MARKER_LABEL}) RETURN count(n)",
-                )
-            )
-            places: dict[str, int] = {}
-            if not indexed or total > labelled + own:
-                where = f"NOT n:{self._label} AND " if indexed else ""
-                for rows in self._read.identities(where + NOT_OURS.format("n")):
-                    places.update((row[1], row[0]) for row in rows if type(row[1]) is str)
-            self._places = places
-        return self._places
-
     def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
         """See :class:`~migrator.backends.base.Backend`. An edge whose id was made by a scan is not found by it."""
-        return self._lookup_nodes(list(wanted)) if kind == "memory" else self._lookup_edges(wanted)
-
-    def _lookup_nodes(self, wanted: list[str]) -> dict[str, Raw]:
-        places = self._placed()
-        found: dict[str, Raw] = {}
-        by_place: list[Value] = [[name, places[name]] for name in wanted if name in places]
-        by_index: list[Value] = [name for name in wanted if name not in places]
-        match = f"UNWIND $ids AS x MATCH (n:{self._label} {{{self._id}: x}}) WHERE n.{self._id} + '' = x WITH n"
-        at = f"UNWIND $ids AS x MATCH (n) WHERE id(n) = x[1] AND n.{self._id} = x[0] WITH n"
-        for ids, head in ((by_index, match), (by_place, at)):
-            ask = partial(self._ask, head, "labels(n)", "n", "ids")
-            for labels, properties in self._read.chunked(ids, ask):
-                found[properties[self._config.id_property]] = {"labels": sorted(labels), "properties": properties}
-        return found
-
-    def _ended(self) -> dict[str, tuple[Value, Value]]:
-        """Return the ends of every edge with an id, read once after ``open`` and kept up to date by our own writes.
-
-        An edge's id has no index in FalkorDB, so looking for one anywhere reads all edges: once, not per batch. Edges
-        that others make meanwhile at the same place are still seen, by the guards and by look-ups with a hint.
-        """
-        if self._ends is None:
-            self._ends = {
-                row[4]: (row[2], row[3])
-                for rows in self._read.edges(_COLUMN_PAGE, every=True, ids_only=True)
-                for row in rows
-                if type(row[4]) is str
-            }
-        return self._ends
-
-    def _lookup_edges(self, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
-        hints = [[name, hint.from_id, hint.to_id] for name, hint in wanted.items() if hint is not None]
-        found = self._edges_at(hints)
-        missing = wanted.keys() - found.keys()
-        if missing:
-            ends = self._ended()
-            elsewhere = [[name, *ends[name]] for name in missing if name in ends]
-            found |= self._edges_at([place for place in elsewhere if None not in place])
-            found |= self._edges_anywhere([name for name, *place in elsewhere if name not in found])
-        return found
-
-    def _edges_at(self, hints: list[list[Value]]) -> dict[str, Raw]:
-        """Return the edges with the ids that stand between the given ends: rows of id, from, to."""
-        places = self._placed()
-        groups: dict[tuple[bool, bool], list[list[Value]]] = {}
-        for name, start, end in hints:
-            row = [name, start, end, places.get(start, -1), places.get(end, -1)]
-            groups.setdefault((start in places, end in places), []).append(row)
-        found: dict[str, Raw] = {}
-        for (start_placed, end_placed), rows in groups.items():
-            head = (
-                f"UNWIND $hints AS x {self._end('a', 1, placed=start_placed)}{self._end('b', 2, placed=end_placed)}"
-                f"WITH a, b, x MATCH (a)-[r]->(b) WHERE r.{self._id} = x[0] WITH a, r, b"
-            )
-            columns = f"type(r), a.{self._id}, b.{self._id}"
-            for shape, start, end, properties in self._read.chunked(
-                rows,
-                lambda some, head=head, columns=columns: self._read.exact(head, columns, "r", {"hints": list(some)}),  # type: ignore[misc]
-            ):
-                raw = {"type": shape, "from": start, "to": end, "properties": properties}
-                found[properties[self._config.id_property]] = raw
-        return found
-
-    def _end(self, name: str, at: int, *, placed: bool) -> str:
-        if placed:
-            return f"MATCH ({name}) WHERE id({name}) = x[{at + 2}] AND {name}.{self._id} = x[{at}] "
-        return f"MATCH ({name}:{self._label} {{{self._id}: x[{at}]}}) WHERE {name}.{self._id} + '' = x[{at}] "
-
-    def _edges_anywhere(self, names: list[str]) -> dict[str, Raw]:
-        """Return edges that moved since the ends were read, or whose ends have no id. Reads all edges; rare."""
-        head = f"MATCH (a)-[r]->(b) WHERE r.{self._id} IN $ids WITH a, r, b"
-        ask = partial(self._ask, head, f"type(r), a.{self._id}, b.{self._id}", "r", "ids")
-        rows = self._read.chunked(names, ask)
-        return {
-            row[3][self._config.id_property]: {"type": row[0], "from": row[1], "to": row[2], "properties": row[3]}
-            for row in rows
-        }
+        return self._find.nodes(list(wanted)) if kind == "memory" else self._find.edges(wanted)
 
     def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
         """See :class:`~migrator.backends.base.Backend`."""
-        places = self._placed()
-        found: dict[str, list[str]] = {}
-        for placed in (False, True):
-            rows = [["", name, "", places.get(name, -1)] for name in memory_ids if (name in places) is placed]
-            ids = f"collect(DISTINCT coalesce(r.{self._id}, ''))[0..{_ATTACHED}]"
-            query = f"UNWIND $ids AS x {self._end('n', 1, placed=placed)}MATCH (n)-[r]-() RETURN x[1], {ids}"
-            for name, edges in self._read.chunked(rows, lambda some, query=query: self._listed(query, some)):  # type: ignore[misc]
-                found.setdefault(name, []).extend(map(str, edges))
-        return found
+        return self._find.attached(memory_ids)
 
     # --- markers ---
 
@@ -368,7 +246,10 @@ class FalkorStore:
         if not self._exists():
             return False
         if new is None:
-            return bool(self._wire.write(f"{ONE_MARKER}DELETE k RETURN 1", {"marker": asdict(expected)}))
+            released = bool(self._wire.write(f"{ONE_MARKER}DELETE k RETURN 1", {"marker": asdict(expected)}))
+            if released and self._to_drop:
+                self.drop_schema(self._to_drop)
+            return released
         parameters: dict[str, Value] = {"marker": asdict(expected), "new": asdict(new)}
         return bool(self._wire.write(f"{ONE_MARKER}SET k += $new RETURN 1", parameters))
 
@@ -388,34 +269,19 @@ class FalkorStore:
             return WriteOutcome.MARKER_REFUSED
         distinct = {row.id for row in batch.rows}
         taken = batch.operation == "create" and not distinct.isdisjoint(
-            self._placed() if batch.kind == "memory" else self._ended()
+            self._find.placed() if batch.kind == "memory" else self._find.ended()
         )
         if taken or len(distinct) != len(batch.rows) or not batch.rows:
             return self._refusal(expected)
-        writer = Writer(self._config.label, self._config.id_property, self._placed())
+        writer = Writer(self._config.label, self._config.id_property, self._find.placed())
         if not self._wire.write(*guarded(writer.sections(batch), batch, expected)):
             return self._refusal(expected)
-        self._note(batch)
+        self._find.note(batch)
         return WriteOutcome.APPLIED
 
     def _refusal(self, expected: Marker) -> WriteOutcome:
         """Say what refused a batch of which nothing was written."""
         return WriteOutcome.ROWS_REFUSED if self.markers() == [expected] else WriteOutcome.MARKER_REFUSED
-
-    def _note(self, batch: Batch) -> None:
-        """Keep what was read once up to date with what was just written."""
-        if batch.kind == "memory":
-            outside = self._config.label not in batch.shape.split(":")
-            if outside or self._places:
-                self._places = None
-            return
-        if self._ends is None:
-            return
-        for row in batch.rows:
-            if row.new is None:
-                self._ends.pop(row.id, None)
-            else:
-                self._ends[row.id] = (row.new["from"], row.new["to"])
 
     def echo(self, kind: Kind, raw: Raw, marker: Marker) -> Raw | None:
         """See :class:`~migrator.backends.base.Backend`. Scratch nodes have a label of ours, so nobody sees them."""
@@ -442,7 +308,7 @@ class FalkorStore:
         steps = []
         if not self._exists():
             steps.append(SchemaStep(name=f"graph:{self._graph}", kind="graph", create="RETURN 1", drop="GRAPH.DELETE"))
-        present = self._index_status()
+        present = self._find.index_status()
         label = self._label
         for name in (self._config.id_property, *INDEXED):
             if name not in present:
@@ -469,19 +335,20 @@ class FalkorStore:
                 continue
             made.append(step)
         self._await_indexes()
-        self._places = None
+        self._find.forget_places()
         return made
 
     def _await_indexes(self) -> None:
         until = time.monotonic() + _INDEX_WAIT
-        while not all(status == "OPERATIONAL" for status in self._index_status().values()):
+        while not all(status == "OPERATIONAL" for status in self._find.index_status().values()):
             if time.monotonic() > until:
                 message = "the server does not finish building its indexes"
                 raise StoreUnreachable(message, hint="try again when CALL db.indexes() shows OPERATIONAL")
             time.sleep(0.02)
 
     def drop_schema(self, steps: Sequence[SchemaStep]) -> None:
-        """Drop indexes; delete the graph only where no node is left in it, a marker included."""
+        """Drop indexes, and the graph where no node is left in it; where the marker is, when that is released."""
+        self._to_drop = steps if self._exists() and self.markers() else ()
         for step in reversed(steps):
             if not self._exists():
                 break
@@ -491,7 +358,7 @@ class FalkorStore:
                 # Between the count and this another client could still write; FalkorDB has no conditional delete.
                 with suppress(GraphAbsent):
                     self._wire.change("GRAPH.DELETE", self._graph)
-        self._places = None
+        self._find.forget_places()
 
     def _drop_index(self, step: SchemaStep) -> None:
         try:
@@ -504,7 +371,7 @@ class FalkorStore:
         """See :class:`~migrator.backends.base.Backend`."""
         if self._connected is not None:
             self._connected.close()
-        self._connected = self._reader = None
+        self._connected = self._reader = self._finder = None
 
 
 def _facts(pairs: list[Value]) -> dict[str, Value]:

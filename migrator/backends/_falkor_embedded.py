@@ -29,6 +29,7 @@ _SAVE = "900 1 300 100 60 200 15 1000"
 _LOAD_SECONDS = 600.0
 _STOP_SECONDS = 20.0
 _PAUSE = 0.01
+_LONGEST_FOLDER = 70
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ def start(path: Path, *, announce: bool) -> LiveServer:
     StoreRefused (21) where the file cannot be loaded. It is in a session of its own: Ctrl-C is for memmig, not for it.
     """
     binary, module = binaries()
-    folder = Path(tempfile.mkdtemp(prefix="memmig-lite-"))
+    folder = Path(tempfile.mkdtemp(prefix="memmig-lite-", dir=_short_folder()))
     socket, pid_file, log = folder / "redis.socket", folder / "redis.pid", folder / "redis.log"
     arguments = [
         *(binary, "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--daemonize", "no"),
@@ -146,6 +147,11 @@ def start(path: Path, *, announce: bool) -> LiveServer:
             _settings(path).unlink(missing_ok=True)
         raise
     return server
+
+
+def _short_folder() -> str | None:
+    # A socket's path has 107 bytes at most; some temporary folders are longer than that by themselves.
+    return "/tmp" if len(os.fsencode(tempfile.gettempdir())) > _LONGEST_FOLDER else None  # noqa: S108 - mkdtemp makes it safe
 
 
 def _announce(server: LiveServer, path: Path, pid_file: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 from functools import partial
+from itertools import batched
 from typing import TYPE_CHECKING
 
 from migrator.backends._cypher import MARKER_LABEL, SCRATCH_LABEL, quoted
@@ -235,8 +236,9 @@ class Reader:
             for first, last, total in _ranges(rows, most):
                 if total <= most:
                     yield from self._edges_from(first, last, partial(ask, every=every))
-                else:
-                    yield from self._hub(first, most, partial(ask, every=every))
+                    continue
+                for page in self._hub(first, most, partial(ask, every=every)):
+                    yield from map(list, batched(page, most))
 
     def _edge_ids(self, where: str, tail: str, parameters: dict[str, Value], *, every: bool) -> list[list[Value]]:
         label, key = "" if every else f":{quoted(self._label)}", quoted(self._id)

@@ -44,6 +44,7 @@ class FalkorDBLiteBackend(FalkorStore):
         self._copy: Path | None = None  #: folder of a temporary copy
         self._in_company = False  #: others were connected to the live server that we look at
         self._was_empty = False  #: a file of 0 bytes stood there, which the engine itself cannot load
+        self._applied = False  #: the file is planned and made, though it stands there only once it was saved
         self._unwanted = False  #: the run made this file, nothing is left in it, and it has been removed
 
     def open(self, access: Access) -> StoreInfo:
@@ -171,15 +172,21 @@ class FalkorDBLiteBackend(FalkorStore):
     def missing_schema(self) -> list[SchemaStep]:
         """Return the file too, where there is none."""
         steps = super().missing_schema()
-        if not self._path.exists():
+        if not self._applied and not self._path.exists():
             steps.insert(0, SchemaStep(name=f"file:{self._path.name}", kind="file", create="", drop=""))
         return steps
+
+    def apply_schema(self, steps: Sequence[SchemaStep]) -> list[SchemaStep]:
+        """See :class:`~migrator.backends.base.Backend`: the file itself comes with the first SAVE."""
+        made = super().apply_schema(steps)
+        self._applied = self._applied or any(step.kind == "file" for step in made)
+        return made
 
     def drop_schema(self, steps: Sequence[SchemaStep]) -> None:
         """See :class:`~migrator.backends.base.Backend`: the file goes where no graph and no other key is left in it."""
         super().drop_schema(steps)
         if any(step.kind == "file" for step in steps) and not self._wire.command("DBSIZE"):
-            self._unwanted = True
+            self._unwanted, self._applied = True, False
             self._path.unlink(missing_ok=True)
 
     # --- the end ---
@@ -192,6 +199,7 @@ class FalkorDBLiteBackend(FalkorStore):
         if self._copy is not None:
             shutil.rmtree(self._copy, ignore_errors=True)
         self._copy = self._server_here = None
+        self._applied = self._unwanted = self._was_empty = self._in_company = False
         self._lock.free()
 
     def _leave(self) -> None:
