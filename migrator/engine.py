@@ -7,12 +7,13 @@ ids that this run has already decided.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from journal import events
 from journal.bases import Base
 from journal.chain import Entry
+from migrator.backends.base import SchemaStep
 from migrator.codec import dump_raw
 from migrator.errors import ConflictFound, OutcomeUnknown, StoreUnreachable
 from migrator.lease import Lease
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from journal.bases import Bases
+    from journal.state import RunState
     from journal.store import Journal
     from migrator.backends.base import Backend, Operation, Raw
     from migrator.hooks import Hooks
@@ -159,6 +161,7 @@ class Forward:
         for kind in KINDS:
             self._import(kind)
         if self._lease is not None and self._lease.held:
+            self._complete_schema()
             self._lease.barrier()
 
     def _settle(self, lease: Lease) -> None:
@@ -339,15 +342,26 @@ class Forward:
         assert self._lease is not None  # noqa: S101 - only a run that writes comes here
         steps = run.target.missing_schema()
         if steps:
-            plain = [_step_dict(step) for step in steps]
-            run.history.append(run.run_id, events.SchemaPlanned(steps=plain))
-            made = run.target.apply_schema(steps)
-            run.history.append(run.run_id, events.SchemaApplied(steps=[_step_dict(step) for step in made]))
+            run.history.append(run.run_id, events.SchemaPlanned(steps=[asdict(step) for step in steps]))
+            self._apply([step for step in steps if not step.after_load])
         self._lease.claim()
 
+    def _complete_schema(self) -> None:
+        state = self._run.history.state(self._run.run_id)
+        applied = {step["name"] for step in state.schema_applied}
+        self._apply([step for step in schema_steps(state) if step.after_load and step.name not in applied])
 
-def _step_dict(step: object) -> dict[str, str]:
-    return {name: getattr(step, name) for name in ("name", "kind", "create", "drop")}
+    def _apply(self, steps: list[SchemaStep]) -> None:
+        run = self._run
+        if steps:
+            made = run.target.apply_schema(steps)
+            run.history.append(run.run_id, events.SchemaApplied(steps=[asdict(step) for step in made]))
+
+
+def schema_steps(state: RunState) -> list[SchemaStep]:
+    """Return what of the target's schema the run made (or may have been making when it was killed)."""
+    steps = {step["name"]: SchemaStep(**step) for step in [*state.schema_planned, *state.schema_applied]}
+    return list(steps.values())
 
 
 def _look_up(target: Backend, kind: Kind, records: list[Record]) -> dict[str, Raw]:

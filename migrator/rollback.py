@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from journal import events
 from journal.chain import Entry
-from migrator.backends.base import Row, SchemaStep
+from migrator.backends.base import Row
 from migrator.codec import load_raw
-from migrator.engine import persist
+from migrator.engine import persist, schema_steps
 from migrator.model import KINDS, Corrupt, digest, field_digests, same_value
 from migrator.models import Finding, no_counts
 from migrator.plan import bumped_of, is_written
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from journal.chain import StoredEntry
-    from journal.state import BatchStatus, RunState
+    from journal.state import BatchStatus
     from journal.store import Journal
     from migrator.backends.base import Backend, Operation, Raw
     from migrator.hooks import Hooks
@@ -260,12 +260,6 @@ class Rollback:
         new = before if untouched else form.graft(kind, raw, before, list(written))
         moved = kind == "relationship" and {":type", ":from", ":to"} & written.keys()
         return Undo(entry, "restored", "", Row(entry.entity_id, raw, new), "replace" if moved else "update", now)
-
-
-def schema_steps(state: RunState) -> list[SchemaStep]:
-    """Return what of the target's schema the run made (or may have been making when it was killed)."""
-    steps = {step["name"]: SchemaStep(**step) for step in [*state.schema_planned, *state.schema_applied]}
-    return list(steps.values())
 
 
 def _digest(record: Record | Corrupt | None) -> str | None:

@@ -143,7 +143,9 @@ def steps(layout: Layout) -> list[SchemaStep]:
         SchemaStep(name=name, kind="table", create=create, drop=f"DROP TABLE {name}") for name, create in tables.items()
     ]
     found += [
-        SchemaStep(name=name, kind="index", create=f"CREATE INDEX {name} ON {on}", drop=f"DROP INDEX {name}")
+        SchemaStep(
+            name=name, kind="index", create=f"CREATE INDEX {name} ON {on}", drop=f"DROP INDEX {name}", after_load=True
+        )
         for name, on in _INDEXES[layout].items()
     ]
     return found

@@ -105,6 +105,7 @@ class SchemaStep:
     kind: str  #: "file", "table", "index", …
     create: str  #: the statement, or "" for a file
     drop: str
+    after_load: bool = False  #: made when the records are in: an index on random ids slows every batch down
 
 
 class Form(Protocol):

@@ -233,8 +233,9 @@ class MemoryBackend:
 
     def missing_schema(self) -> list[SchemaStep]:
         """See :class:`~migrator.backends.base.Backend`."""
-        step = SchemaStep(name="memory_id", kind="index", create="", drop="")
-        return [] if step.name in self.store.schema else [step]
+        steps = [SchemaStep(name="memory_id", kind="index", create="", drop="")]
+        steps.append(SchemaStep(name="memory_type", kind="index", create="", drop="", after_load=True))
+        return [step for step in steps if step.name not in self.store.schema]
 
     def apply_schema(self, steps: Sequence[SchemaStep]) -> list[SchemaStep]:
         """See :class:`~migrator.backends.base.Backend`."""
