@@ -111,7 +111,7 @@ class Rollback:
     def _undo_all(self, lease: Lease | None) -> None:
         applied: tuple[BatchStatus, ...] = ("applied",)
         state = self.journal.state(self.run_id)
-        if state.verification is not None and state.verification.status == "failed":
+        if any("different" in actions for actions in state.counts().values()):
             for entry in self.journal.entries(self.run_id, statuses=applied):
                 if entry.action == "different":
                     self._mangled[entry.kind, entry.entity_id] = entry.after_digest

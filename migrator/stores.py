@@ -77,9 +77,17 @@ def open_stores(stack: ExitStack, source: BackendConfig, target: BackendConfig, 
     stack.callback(other.close)
     target_info = other.open("write" if write else "read")
     stores = Stores(one, other, source_info, target_info)
-    if stores.source_store == stores.target_store:
+    if stores.source_store == stores.target_store or _one_server(stores, source):
         _refuse_same(source, target)
     return stores
+
+
+def _one_server(stores: Stores, source: BackendConfig) -> bool:
+    """Tell whether both ends are one graph of one running server, whatever its host is called."""
+    if source.path is not None or stores.source_info.kind != stores.target_info.kind:
+        return False
+    names = {info.place.rpartition("/")[2] for info in (stores.source_info, stores.target_info)}
+    return len(names) == 1 and stores.source.identity() == stores.target.identity()
 
 
 def _refuse_same_file(one: Path, other: Path, source: BackendConfig, target: BackendConfig) -> None:
