@@ -1,10 +1,16 @@
-"""``python -m migrator`` is ``memmig``."""
+"""``python -m migrator`` is ``memmig``, and the only entrance that heeds the fault points of :mod:`migrator.faults`."""
 
 from __future__ import annotations
 
+import os
 import sys
 
 from migrator.cli import main
 
 if __name__ == "__main__":
+    if {"MEMMIG_FAULT", "MEMMIG_FAULT_COUNT"} & os.environ.keys():
+        # Not imported otherwise: it needs the journal, which `--help` does without.
+        from migrator import faults
+
+        faults.install(os.environ)
     sys.exit(main())

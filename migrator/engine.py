@@ -199,6 +199,8 @@ class Forward:
     def _decide(self, kind: Kind, chunk: list[Record | Corrupt]) -> Iterable[Planned]:
         run = self._run
         quarantined = run.scanned.quarantined[kind]
+        if not run.source.snapshots:
+            chunk = self._without_new_problems(kind, chunk)
         fresh = self._without_done(kind, chunk) if self._resumed else chunk
         records: list[Record] = []
         bad: list[Record | Corrupt] = []
@@ -212,6 +214,24 @@ class Forward:
         if not records:
             return ()
         return self._plan(kind, records)
+
+    def _without_new_problems(self, kind: Kind, chunk: list[Record | Corrupt]) -> list[Record | Corrupt]:
+        """Leave out what the scan could not know: written to the source since, and not storable as it is."""
+        run = self._run
+        known = run.scanned.quarantined[kind]
+        sound = []
+        for item in chunk:
+            if item.id not in known:
+                problems = [item] if isinstance(item, Corrupt) else run.target.form.problems(item)
+                if problems:
+                    reason = f"changed in the source during the run, cannot be stored: {problems[0].reason}"
+                    if self._lease is not None:
+                        self._lease.note(kind, [Entry(kind, item.id, "changing", None, None, None, None, reason, None)])
+                    run.count(kind, "skipped")
+                    run.find(kind, item.id, "changing", "", reason)
+                    continue
+            sound.append(item)
+        return sound
 
     def _plan(self, kind: Kind, records: list[Record]) -> list[Planned]:
         run = self._run
@@ -244,8 +264,8 @@ class Forward:
                     base = Base(digest=entry.after_digest, created=True, run_id=run.run_id, open=None)
                     self._mangled[kind, item.id] = base
                 continue
-            run.count(kind, entry.action)
-            if entry.action in {"conflict", "foreign", "quarantined"}:
+            run.count(kind, "skipped" if entry.action == "changing" else entry.action)
+            if entry.action in {"conflict", "foreign", "quarantined", "changing"}:
                 run.find(kind, item.id, entry.action, "", entry.reason or "")
         return fresh
 

@@ -178,6 +178,7 @@ class MigrationResult:
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()  #: up to 100 conflicts, quarantined and retained records, with reasons
+    estimate: float | None = None  #: of a dry run: about how many seconds the run would take
     exit_code: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -196,6 +197,7 @@ class MigrationResult:
             "durability": self.durability,
             "watermark": self.watermark,
             "seconds": round(self.seconds, 3),
+            "estimate": None if self.estimate is None else round(self.estimate, 1),
             "warnings": list(self.warnings),
             "findings": [
                 {"kind": f.kind, "id": f.id, "what": f.what, "field": f.field, "reason": f.reason} for f in findings

@@ -49,11 +49,33 @@ class Scanned:
         )
 
 
+#: A source without snapshots may be written to between its count and its scan: then both are done again.
+_SCANS = 3
+
+
 def scan_source(source: Backend, form: Form, size: int, hooks: Hooks) -> Scanned:
     """Read the whole source once and check every record against what ``form`` (the target's) can hold.
 
     Raises StoreRefused where the source's own count is not what was read, or an id stands twice.
     """
+    for _ in range(_SCANS):
+        scanned = _scan(source, form, size, hooks)
+        counted: dict[Kind, int] = {
+            "memory": scanned.inventory.memories,
+            "relationship": scanned.inventory.relationships,
+        }
+        if scanned.read == counted:
+            _warn(scanned)
+            return scanned
+    msg = f"the source counts {_pair(counted)}, but {_pair(scanned.read)} could be read"
+    raise StoreRefused(msg, hint="is another client writing to it? start again later; nothing was written")
+
+
+def _pair(counts: dict[Kind, int]) -> str:
+    return f"{counts['memory']} memories and {counts['relationship']} relationships"
+
+
+def _scan(source: Backend, form: Form, size: int, hooks: Hooks) -> Scanned:
     inventory = source.inventory()
     for kind in KINDS:
         duplicates = inventory.duplicates.get(kind, ())
@@ -71,12 +93,6 @@ def scan_source(source: Backend, form: Form, size: int, hooks: Hooks) -> Scanned
             if end not in ids or end in lost:
                 reason = "its memory is quarantined" if end in lost else "dangling: its memory is not in the source"
                 scanned.quarantined["relationship"].setdefault(edge.id, (name, f"{reason}: {end}"))
-    expected = {"memory": inventory.memories, "relationship": inventory.relationships}
-    for kind in KINDS:
-        if scanned.read[kind] != expected[kind]:
-            msg = f"the source counts {expected[kind]} of kind {kind} but {scanned.read[kind]} could be read"
-            raise StoreRefused(msg, hint="is another client writing to it? start again; nothing was written")
-    _warn(scanned)
     return scanned
 
 

@@ -36,6 +36,7 @@ class FalkorStore:
     """:class:`~migrator.backends.base.Backend` over one graph; subclasses connect, and make durable."""
 
     kind = ""
+    snapshots = False
 
     def __init__(self, config: BackendConfig, *, role: Role) -> None:
         self.form = CypherForm(config.label, config.id_property)

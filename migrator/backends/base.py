@@ -141,6 +141,7 @@ class Backend(Protocol):
     """A store. One instance serves one run in one thread; every method but ``close`` needs ``open`` first."""
 
     form: Form
+    snapshots: bool  #: every scan until ``release_snapshot`` sees the same; the engine checks again if not
 
     def open(self, access: Access) -> StoreInfo:
         """Connect, probe, and tell what is there; may be called again after a lost connection.

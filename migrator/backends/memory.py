@@ -110,6 +110,8 @@ class PlainForm:
 class MemoryBackend:
     """:class:`~migrator.backends.base.Backend` over a :class:`MemoryStore`."""
 
+    snapshots = True
+
     def __init__(self, config: BackendConfig, *, role: Role) -> None:  # noqa: ARG002 - every backend's signature
         self.form = PlainForm()
         self._config = config

@@ -47,6 +47,8 @@ class SqliteBackend:
     found, and foreign keys not enforced: both layouts cascade, which would delete what others made.
     """
 
+    snapshots = True
+
     form: Form
 
     def __init__(self, config: BackendConfig, *, role: Role) -> None:

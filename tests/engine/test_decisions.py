@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,13 +10,14 @@ import pytest
 from journal.store import Journal
 from migrator import manager
 from migrator.backends.memory import MemoryBackend
-from migrator.errors import ConflictFound, UnfinishedRun, Unstorable
+from migrator.errors import ConflictFound, StoreRefused, UnfinishedRun, Unstorable
 from migrator.model import Problem
 from tests.engine.conftest import Fate, Killed, contents, edge, memory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from migrator.backends.base import Inventory
     from migrator.backends.memory import PlainForm
     from migrator.model import Record
     from tests.engine.conftest import World
@@ -202,6 +204,46 @@ def test_quarantine_takes_edges_at_a_quarantined_memory_along(world: World, monk
     assert len(kept) == 3
     assert all(entry.before_image and entry.reason for entry in kept)
     assert "m1" not in world.target_store.nodes
+
+
+def test_what_becomes_unstorable_after_the_scan_is_left_out_and_stays_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source without snapshots is written to between the scan and the import."""
+    checked: list[str] = []
+
+    def problems(_form: PlainForm, record: Record) -> Sequence[Problem]:
+        checked.append(record.id)
+        late = len(checked) > 24 and record.id == "m1"
+        return [Problem(kind="memory", id="m1", field="title", reason="NUL")] if late else []
+
+    monkeypatch.setattr("migrator.backends.memory.PlainForm.problems", problems)
+    monkeypatch.setattr(MemoryBackend, "snapshots", False)
+    result = world.migrate()
+    assert (result.memories["created"], result.memories["skipped"]) == (7, 1)
+    assert "m1" not in world.target_store.nodes
+    assert [finding.what for finding in result.findings if finding.id == "m1"] == ["changing"]
+    assert result.relationships["conflict"] == 2, "the edges at it"
+
+
+def test_a_source_that_is_written_to_while_it_is_counted_is_counted_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = MemoryBackend.inventory
+    asked: list[str] = []
+
+    def inventory(self: MemoryBackend) -> Inventory:
+        found = original(self)
+        if self.store is not world.source_store:
+            return found
+        asked.append("source")
+        return replace(found, memories=found.memories + 1) if len(asked) == 1 else found
+
+    monkeypatch.setattr(MemoryBackend, "inventory", inventory)
+    assert world.migrate().memories["created"] == 8
+    monkeypatch.setattr(MemoryBackend, "inventory", lambda self: replace(original(self), relationships=999))
+    with pytest.raises(StoreRefused, match="999"):
+        world.migrate()
 
 
 def test_an_open_run_stands_in_the_way_of_a_new_one(world: World) -> None:
