@@ -159,6 +159,8 @@ def summary(output: Output, result: MigrationResult) -> None:
     numbers = [f"{getattr(check, key)} {key}" for key in ("matched", "different", "missing", "foreign", "changing")]
     shown = ", ".join(text for text in numbers if not text.startswith("0 "))
     output.line(f"verification {check.status}" + (f": {shown}" if shown else ""))
+    if result.estimate is not None:
+        output.line(f"the run would take about {result.estimate:.1f} s")
     if result.status != "dry-run":
         output.line(f"durability {result.durability}")
     for line in (*findings(result.findings), *findings(check.findings)):
