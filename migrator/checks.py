@@ -7,11 +7,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from migrator.backends import registry
 from migrator.errors import NoSuchRun, StoreRefused, StoreUnreachable, VerificationFailed
 from migrator.hooks import Hooks
 from migrator.models import DEFAULT_BATCH_SIZE, MigrationResult, no_counts
-from migrator.stores import config_of, no_secrets, open_stores
+from migrator.stores import config_of, connect, no_secrets, open_stores
 from migrator.takeback import open_journal
 from migrator.verify import verify_later, verify_stores
 
@@ -37,10 +36,10 @@ def run_verify(
         if state.opened is None:
             msg = f"run {run_id} never began"
             raise NoSuchRun(msg, hint="`memmig journal list` shows the runs")
-        target = registry.open_backend(secrets(config_of(state.opened.target), "to"), role="to")
+        target = connect(secrets(config_of(state.opened.target), "to"), "to")
         stack.callback(target.close)
         warnings = list(target.open("read").warnings)
-        source: Backend | None = registry.open_backend(secrets(config_of(state.opened.source), "from"), role="from")
+        source: Backend | None = connect(secrets(config_of(state.opened.source), "from"), "from")
         assert source is not None  # noqa: S101 - just made
         stack.callback(source.close)
         try:
@@ -92,8 +91,7 @@ def _verified(
 
 def probe(config: BackendConfig) -> dict[str, Any]:
     """Look at one store without leaving a trace: version, place, counts, warnings."""
-    config.validate()
-    backend = registry.open_backend(config, role="from")
+    backend = connect(config, "from")
     try:
         info = backend.open("read")
         inventory = backend.inventory()
@@ -125,8 +123,7 @@ def _writable(config: BackendConfig, backend: Backend) -> bool:
 
 def run_unlock(config: BackendConfig, confirm: Callable[[Marker], bool]) -> Marker | None:
     """Remove a left marker after ``confirm`` said yes to it; None where there is none or it was declined."""
-    config.validate()
-    backend = registry.open_backend(config, role="to")
+    backend = connect(config, "to")
     try:
         backend.open("write")
         for marker in backend.markers():

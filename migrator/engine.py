@@ -297,7 +297,7 @@ class Forward:
             if planned.action in {"conflict", "foreign"}:
                 reason = planned.entry.reason if planned.entry is not None else None
                 run.find(kind, planned.record.id, planned.action, "", reason or "")
-        if run.options.on_conflict == "fail" and run.counts[kind]["conflict"]:
+        if self._lease is not None and run.options.on_conflict == "fail" and run.counts[kind]["conflict"]:
             first = next(one for one in run.findings if one.what == "conflict")
             msg = f"conflict under --on-conflict fail: {first.kind} {first.id}: {first.reason}"
             raise ConflictFound(msg, hint="look at it with --dry-run; --on-conflict skip leaves conflicts alone")

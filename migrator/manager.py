@@ -34,7 +34,7 @@ from migrator.model import KINDS
 from migrator.models import MigrationOptions, MigrationResult, VerificationResult
 from migrator.places import default_journal
 from migrator.scan import scan_source
-from migrator.stores import Stores, code_version, config_of, no_secrets, open_stores, owner_of, plain_config
+from migrator.stores import Stores, code_version, config_of, connect, no_secrets, open_stores, owner_of, plain_config
 from migrator.takeback import close_left, refuse_alien_marker, rollback_lease, rollback_of, run_rollback
 from migrator.verify import Expected, InRun, expected_of
 
@@ -375,19 +375,27 @@ def _dry_run(
             journal = stack.enter_context(Journal.open(journal_path, mode="read"))
             _open_run(journal, stores, resume=False)
         run = _make_run(journal, "", stores, options, hooks, scanned, empty=False)
-        failure: ConflictFound | None = None
-        try:
-            Forward(run, None)()
-        except ConflictFound as error:
-            failure = error
+        Forward(run, None)()
         found = scanned.result()
         seconds = hooks.monotonic() - started
         result = _result(run, "dry-run", seconds=seconds, estimate=_estimate(run, seconds))
         if found.problems and options.on_unstorable == "stop":
             result = replace(result, exit_code=Unstorable.exit_code)
-        elif failure is not None:
+        elif options.on_conflict == "fail" and any(run.counts[kind]["conflict"] for kind in KINDS):
             result = replace(result, exit_code=ConflictFound.exit_code)
         return result
+
+
+def _remove_left_markers(left: list[RunState], journal_path: Path, hooks: Hooks, secrets: Secrets) -> None:
+    """Take out the markers of runs that were closed, but died before they could."""
+    for state in left:
+        if state.opened is not None:
+            with ExitStack() as stack:
+                journal = stack.enter_context(Journal.open(journal_path))
+                target = connect(secrets(config_of(state.opened.target), "to"), "to")
+                stack.callback(target.close)
+                target.open("write")
+                close_left(journal, target, state.opened.target_store, hooks)
 
 
 def _estimate(run: Run, seconds: float) -> float:
@@ -415,8 +423,12 @@ def run_resume(
         return None
     with Journal.open(journal_path, mode="read") as journal:
         if run_id is None:
-            open_runs = [state for state in journal.runs() if state.unfinished]
+            states = journal.runs()
+            open_runs = [state for state in states if state.unfinished]
+            left = [state for state in states if state.claimed and not state.released]
             if not open_runs:
+                journal.close()
+                _remove_left_markers(left, journal_path, hooks or Hooks(), secrets)
                 return None
             if len(open_runs) > 1:
                 msg = "several runs are open: " + ", ".join(state.run_id for state in open_runs)

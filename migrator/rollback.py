@@ -90,6 +90,7 @@ class Rollback:
         self._undo_all(lease)
         if lease.held:
             lease.barrier()
+        self._count_earlier_attempts()
         retained = sum(counts["retained"] for counts in self.counts.values())
         self.journal.append(
             self.run_id,
@@ -101,6 +102,15 @@ class Rollback:
             lease.release()
         else:
             self.drop_schema()
+
+    def _count_earlier_attempts(self) -> None:
+        """Count what this rollback did, from its opening on: a crash may have split it into several attempts."""
+        state = self.journal.state(self.run_id)
+        batches = [b for b in state.batches.values() if b.phase == "rollback" and b.batch > state.rollback_from]
+        for kind in KINDS:
+            for action in ("deleted", "restored"):
+                done = [b.counts.get(action, 0) for b in batches if b.kind == kind and b.status == "applied"]
+                self.counts[kind][action] = sum(done)
 
     def drop_schema(self) -> None:
         """Drop what of the target's schema the run made and is empty now; repeatable."""
@@ -207,7 +217,7 @@ class Rollback:
                 also = ", ".join(sorted(rivals[identity]))
                 found.append(Undo(undo.entry, "retained", f"also kept in this target by {also}"))
             elif edges:
-                reason = f"relationships that the run did not create hang on it: {', '.join(edges[:3])}"
+                reason = f"relationships that stay hang on it: {', '.join(edges[:3])}"
                 found.append(Undo(undo.entry, "retained", reason))
             else:
                 found.append(undo)

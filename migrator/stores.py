@@ -31,6 +31,12 @@ def no_secrets(config: BackendConfig, _role: Role) -> BackendConfig:
     return config
 
 
+def connect(config: BackendConfig, role: Role) -> Backend:
+    """Return an unopened backend for a valid configuration."""
+    config.validate()
+    return registry.open_backend(config, role=role)
+
+
 @dataclass(slots=True)
 class Stores:
     """Both ends of a run, open."""
@@ -67,11 +73,9 @@ def open_stores(stack: ExitStack, source: BackendConfig, target: BackendConfig, 
 
     Raises StoreRefused where both are one store, by any spelling; the backends' errors where one is not to be had.
     """
-    source.validate()
-    target.validate()
     if source.path is not None and target.path is not None and source.backend is target.backend:
         _refuse_same_file(source.path, target.path, source, target)
-    one, other = registry.open_backend(source, role="from"), registry.open_backend(target, role="to")
+    one, other = connect(source, "from"), connect(target, "to")
     stack.callback(one.close)
     source_info = one.open("read")
     stack.callback(other.close)

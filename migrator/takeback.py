@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 from journal import events
 from journal.store import Journal
-from migrator.backends import registry
 from migrator.errors import Interrupted, MemmigError, NoSuchRun, RollbackRefused, StoreRefused
 from migrator.hooks import Hooks
 from migrator.lease import Lease
 from migrator.model import KINDS
 from migrator.models import DEFAULT_BATCH_SIZE, MigrationResult
 from migrator.rollback import Rollback
-from migrator.stores import config_of, no_secrets, owner_of, store_name
+from migrator.stores import config_of, connect, no_secrets, owner_of, store_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +97,7 @@ def _roll_back_one(
         raise NoSuchRun(msg, hint="`memmig journal list` shows the runs")
     config = secrets(config_of(state.opened.target), "to")
     with ExitStack() as stack:
-        target = registry.open_backend(config, role="to")
+        target = connect(config, "to")
         stack.callback(target.close)
         info = target.open("read" if dry_run else "write")
         if store_name(info) != state.opened.target_store:

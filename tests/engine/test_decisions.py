@@ -257,6 +257,12 @@ def test_an_open_run_stands_in_the_way_of_a_new_one(world: World) -> None:
     assert manager.run_resume(None, journal_path=world.journal) is None
 
 
+def test_the_dry_run_under_fail_counts_everything_and_ends_as_the_run_would(world: World) -> None:
+    world.target_store.nodes["m0"] = memory("m0", content="somebody else's")
+    plan = world.migrate(dry_run=True, on_conflict="fail")
+    assert (plan.exit_code, plan.memories["conflict"], plan.memories["created"]) == (24, 1, 7)
+
+
 def test_the_dry_run_tells_what_the_run_then_does(world: World) -> None:
     world.target_store.nodes["m4"] = memory("m4", content="somebody else's")
     world.target_store.nodes["m5"] = world.source_store.nodes["m5"]

@@ -182,6 +182,32 @@ def test_a_process_that_was_fenced_changes_nothing_more(world: World, monkeypatc
     assert sum(name.startswith("m") for name in world.target_store.nodes) == 3
 
 
+def test_a_rollback_in_several_attempts_counts_all_that_it_did(world: World) -> None:
+    run_id = world.migrate().run_id
+    fate = world.fate(Fate(at=12, when="after"))
+    with pytest.raises(Killed):
+        world.rollback(run_id)
+    assert "rollback.applied" in "".join(fate.hits)
+    world.fate(Fate())
+    result = world.rollback(run_id)
+    assert (result.memories["deleted"], result.relationships["deleted"]) == (8, 16)
+
+
+def test_a_marker_that_a_finished_run_left_is_taken_out_by_resume(world: World) -> None:
+    fate = world.fate(Fate())
+    world.migrate()
+    steps = len(fate.hits)
+    world.roll_everything_back()
+    world.forget()
+    world.fate(Fate(at=steps - 1))
+    with pytest.raises(Killed):
+        world.migrate()
+    world.fate(Fate())
+    assert world.target_store.markers
+    assert manager.run_resume(None, journal_path=world.journal) is None
+    world.check()
+
+
 def test_a_memory_whose_counter_was_bumped_by_reading_is_taken_back(world: World) -> None:
     before = contents(world.target_store)
     run_id = world.migrate().run_id
