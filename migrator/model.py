@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
@@ -163,8 +164,10 @@ def _from_text(value: Value, wanted: type) -> Value:
     """Parse JSON text of the wanted type; anything else stays what it is: NaN, duplicate keys, too deep a nesting."""
     if type(value) is not str:
         return value
-    if value in {"[]", "{}"}:  # by far the most common texts
-        return wanted() if value == str(wanted()) else value
+    if value == "[]":  # by far the most common texts
+        return [] if wanted is list else value
+    if value == "{}":
+        return {} if wanted is dict else value
     try:
         parsed = _decode_json(value)
     except (ValueError, RecursionError):
@@ -203,18 +206,30 @@ def _coercions(kind: Kind) -> tuple[tuple[str, type, Any], ...]:
 _COERCIONS: dict[Kind, tuple[tuple[str, type, Any], ...]] = {kind: _coercions(kind) for kind in KINDS}
 
 
+@lru_cache(maxsize=1024)
+def _canonical_steps(kind: Kind, names: tuple[str, ...], types: tuple[type, ...]) -> tuple[tuple[str, Any], ...]:
+    """Return what is to be done to properties of these names and types: each with its coercion, or None to leave it out.
+
+    Records of a store have few such shapes, and looking one up costs less than asking about every field again.
+    """
+    by_name = dict(zip(names, types, strict=True))
+    left_out: list[tuple[str, Any]] = [(name, None) for name, sort in by_name.items() if sort is NoneType]
+    left_out += [("id", None)] if by_name.get("id", NoneType) is not NoneType else []
+    wrong = [(name, coerce) for name, wanted, coerce in _COERCIONS[kind] if by_name.get(name, wanted) is not wanted]
+    return (*left_out, *(step for step in wrong if by_name[step[0]] is not NoneType))
+
+
 def canonical(kind: Kind, stored: Mapping[str, Value]) -> Properties:
     """Return the canonical properties of a flat map: nulls and ``id`` left out, known fields typed where exact.
 
     Texts of times stay as they were read (only :func:`digest` normalises them), and so does everything unknown.
     """
-    found = {key: value for key, value in stored.items() if value is not None}
-    found.pop("id", None)
-    for field, wanted, coerce in _COERCIONS[kind]:
-        if field in found:
-            value = found[field]
-            if type(value) is not wanted:
-                found[field] = coerce(value)
+    found = dict(stored)
+    for name, coerce in _canonical_steps(kind, tuple(found), tuple(map(type, found.values()))):
+        if coerce is None:
+            del found[name]
+        else:
+            found[name] = coerce(found[name])
     return found
 
 
@@ -226,6 +241,7 @@ _TIME = re.compile(
     re.ASCII,
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PYTHON_TIME = len("2025-01-31T12:34:56.123456+00:00")
 _EPOCH_MICROSECONDS_FROM = 10**14
 _EPOCH_MILLISECONDS_FROM = 10**11
 
@@ -268,6 +284,13 @@ def time_text(moment: datetime) -> str:
 
 @lru_cache(maxsize=8192)
 def _time_tag(text: str) -> dict[str, str] | None:
+    if len(text) == _PYTHON_TIME and text[10] == "T" and text.endswith("+00:00") and _TIME.fullmatch(text):
+        # What Python writes for UTC is the canonical text already, if there is such a day.
+        try:
+            datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        return {"t": text[:26] + "Z"}
     moment = _parse_time_text(text)
     if moment is None:
         return None
@@ -279,6 +302,7 @@ def _time_tag(text: str) -> dict[str, str] | None:
 
 _double = struct.Struct(">d").pack
 _NAN = {"f": "7ff8000000000000"}
+_OWN_TAGS = frozenset({str, int, bool, NoneType})
 
 
 def _tagged(value: Value) -> Value:
@@ -286,9 +310,9 @@ def _tagged(value: Value) -> Value:
     if kind is str or kind is int or kind is bool or value is None:
         return value
     if kind is float:
-        return {"f": _double(value).hex()} if value == value else _NAN  # noqa: PLR0124 - the NaN test
+        return _tagged_float(value)
     if kind is list:
-        return [_tagged(item) for item in value]
+        return value if _TEXTS.issuperset(map(type, value)) else [_tagged(item) for item in value]
     if kind is dict:
         return {"m": {key: _tagged(item) for key, item in value.items()}}
     if kind is bytes:
@@ -297,25 +321,48 @@ def _tagged(value: Value) -> Value:
     raise TypeError(msg)
 
 
+def _tagged_float(value: float) -> dict[str, str]:
+    return {"f": _double(value).hex()} if value == value else _NAN  # noqa: PLR0124 - the NaN test
+
+
+def _tagged_time_text(value: str) -> Value:
+    return _time_tag(value) or value
+
+
+def _tagged_time(value: Value) -> Value:
+    moment = parse_time(value)
+    return _tagged(value) if moment is None else {"t": time_text(moment)}
+
+
+@lru_cache(maxsize=1024)
+def _tagging_steps(
+    kind: Kind, names: tuple[str, ...], types: tuple[type, ...]
+) -> tuple[tuple[tuple[str, Any], ...], tuple[tuple[str, Value], ...]]:
+    """Return for properties of these names and types what tags each that is not its own tag, and the possible defaults.
+
+    Records of a store have few such shapes, and looking one up costs less than asking about every field again.
+    """
+    steps: list[tuple[str, Any]] = []
+    for name, sort in zip(names, types, strict=True):
+        if name in TIME_FIELDS[kind]:
+            steps.append((name, _tagged_time_text if sort is str else _tagged_time))
+        elif sort is float:
+            steps.append((name, _tagged_float))
+        elif sort not in _OWN_TAGS:
+            steps.append((name, _tagged))
+    by_name = dict(zip(names, types, strict=True))
+    defaults = tuple((name, value) for name, value in DEFAULTS[kind].items() if by_name.get(name) is type(value))
+    return tuple(steps), defaults
+
+
 def _tagged_properties(kind: Kind, properties: Properties) -> dict[str, Value]:
-    times = TIME_FIELDS[kind]
-    found: dict[str, Value] = {}
-    for key, value in properties.items():
-        sort = type(value)
-        if key in times:
-            if sort is str:
-                found[key] = _time_tag(value) or value
-            else:
-                moment = parse_time(value)
-                found[key] = _tagged(value) if moment is None else {"t": time_text(moment)}
-        elif sort is str:
-            found[key] = value
-        else:
-            found[key] = _tagged(value)
-    for key, default in DEFAULTS[kind].items():
-        value = properties.get(key)
-        if value == default and type(value) is type(default):
-            del found[key]
+    steps, defaults = _tagging_steps(kind, tuple(properties), tuple(map(type, properties.values())))
+    found = dict(properties)
+    for name, tag in steps:
+        found[name] = tag(found[name])
+    for name, default in defaults:
+        if properties[name] == default:
+            del found[name]
     return found
 
 
