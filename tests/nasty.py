@@ -174,7 +174,8 @@ def special_records(manifest: Manifest) -> tuple[list[Memory], list[Edge]]:
     for number, special in enumerate(SPECIALS_AT_EDGES):
         identity = f"special-edge-{number}" if special.id is None else special.id
         properties = {key: value for key, value in (_PLAIN_EDGE | special.properties).items() if value is not ...}
-        edges.append(Edge(identity, special.type or "RELATED_TO", "special-anchor", "special-anchor", properties))
+        edge_type = "RELATED_TO" if special.type is None else special.type
+        edges.append(Edge(identity, edge_type, "special-anchor", "special-anchor", properties))
         for target in special.unstorable:
             manifest.unstorable[target]["relationship", identity] = special.why
     return memories, edges
