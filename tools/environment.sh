@@ -66,4 +66,10 @@ say "installing memorygraphmcp 0.12.4 into an environment of its own"
     [ -z "${MEMMIG_REQUIRE_ENGINES:-}" ] || die "memorygraphmcp 0.12.4 could not be installed"
     say "memorygraphmcp 0.12.4 could not be installed: the tests with the real client will be skipped"
 }
+# The client's own drivers for graph stores; it does not name them.
+# shellcheck disable=SC2086
+"$client/bin/python" -m pip install $quiet falkordb falkordblite || {
+    required falkordblite && die "the client's drivers (falkordb, falkordblite) could not be installed"
+    say "the client's graph drivers could not be installed: its tests on graph stores will be skipped"
+}
 printf '%s' "$wanted" >"$venv/memmig-test.stamp"
