@@ -208,7 +208,7 @@ _COERCIONS: dict[Kind, tuple[tuple[str, type, Any], ...]] = {kind: _coercions(ki
 
 @lru_cache(maxsize=1024)
 def _canonical_steps(kind: Kind, names: tuple[str, ...], types: tuple[type, ...]) -> tuple[tuple[str, Any], ...]:
-    """Return what is to be done to properties of these names and types: each with its coercion, or None to leave it out.
+    """Return what is to be done to properties of these names and types: coercions, or None for one that is left out.
 
     Records of a store have few such shapes, and looking one up costs less than asking about every field again.
     """

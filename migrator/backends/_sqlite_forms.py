@@ -177,7 +177,7 @@ class Form012(_SqliteForm):
             return {
                 "id": record.id,
                 "label": record.labels[0],
-                "properties": _python_text(stored),
+                "properties": text_json.write(stored, _python_text),
                 "created_at": cells.stamp(stored.get("created_at")),
                 "updated_at": cells.stamp(stored.get("updated_at")),
             }
@@ -187,7 +187,7 @@ class Form012(_SqliteForm):
             "from_id": record.from_id,
             "to_id": record.to_id,
             "rel_type": record.type,
-            "properties": _python_text(stored),
+            "properties": text_json.write(stored, _python_text),
             "created_at": cells.stamp(stored.get("created_at")),
             "valid_from": cells.time_cell(stored.get("valid_from")),
             "valid_until": cells.time_cell(stored.get("valid_until")),
@@ -199,7 +199,7 @@ class Form012(_SqliteForm):
     def _object_text(value: Value) -> Value:
         # A map with NaN would not be read back from text as a map: it stays JSON within the JSON.
         try:
-            return _strict_python_text(value) if type(value) is dict else value
+            return text_json.write(value, _strict_python_text) if type(value) is dict else value
         except ValueError:
             return value
 
@@ -333,7 +333,7 @@ class Form013(_SqliteForm):
 
     @staticmethod
     def _json_text(value: Value) -> str:
-        text = _javascript_text(value)
+        text = text_json.write(value, _javascript_text)
         return _javascript_ascii(value) if cells.text_problem(text) else text
 
     def graft(self, kind: Kind, onto: Raw, source: Raw, fields: Sequence[str]) -> Raw:

@@ -15,7 +15,7 @@ import orjson
 from migrator.model import MAX_DEPTH, too_deep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _INT64 = float(1 << 63)
 _DOUBT = -(1 << 60)
@@ -97,6 +97,15 @@ def read_object(text: str) -> dict[str, Any]:
     if colons != keys and ('\\\\":' in text or colons - text.count('\\":') != keys):
         return _read_exactly(text)
     return found
+
+
+def write(value: Any, exactly: Callable[[Any], str]) -> str:  # noqa: ANN401 - any JSON value
+    """Return a value as JSON text, keys sorted; by ``exactly`` where orjson would refuse it or write NaN as null."""
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:
+        return exactly(value)
+    return exactly(value) if "null" in text else text
 
 
 def _members(text: str) -> dict[str, str]:

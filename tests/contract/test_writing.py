@@ -238,7 +238,7 @@ def _with_other_types(raw: Any) -> Any:
     if isinstance(raw, int):
         return float(raw)
     if isinstance(raw, str) and raw.startswith('{"'):
-        return raw.replace('"usage_count": 0', '"usage_count": 0.0')
+        return raw.replace('"usage_count":0', '"usage_count":0.0')
     return raw
 
 
