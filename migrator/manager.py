@@ -111,6 +111,7 @@ def run_migrate(
         if state is not None:
             options = _kept_options(state, options)
         scanned, empty = _preflight(stores, options, hooks, resuming=state is not None)
+        stores.source.read_ahead()
         if journal is None:
             journal = stack.enter_context(Journal.open(journal_path))
         run_id = str(uuid.uuid4()) if state is None else state.run_id

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import sha256
@@ -41,6 +41,7 @@ class Memory:
     id: str
     labels: tuple[str, ...]
     properties: Properties
+    known_digest: str | None = field(default=None, init=False, repr=False, compare=False)  #: see :func:`with_digest`
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Relationship:
     from_id: str
     to_id: str
     properties: Properties
+    known_digest: str | None = field(default=None, init=False, repr=False, compare=False)  #: see :func:`with_digest`
 
 
 type Record = Memory | Relationship
@@ -404,7 +406,13 @@ def canonical_encoding(record: Record) -> bytes:
 
 def digest(record: Record) -> str:
     """Return the record's digest: 64 hexadecimal digits of the SHA-256 over its canonical encoding."""
-    return sha256(canonical_encoding(record)).hexdigest()
+    return record.known_digest or sha256(canonical_encoding(record)).hexdigest()
+
+
+def with_digest[R: (Memory, Relationship)](record: R, known: str) -> R:
+    """Return the record itself, which is new, and whose digest was computed before: in another process."""
+    object.__setattr__(record, "known_digest", known)
+    return record
 
 
 def kind_of(record: Record) -> Kind:

@@ -184,6 +184,9 @@ class FalkorStore:
             message = f"the store counts {after} of kind {kind} but a whole scan gave {seen}"
             raise StoreRefused(message, hint="nothing was taken for complete; try again, then report this")
 
+    def read_ahead(self) -> None:
+        """Do nothing: the server is the slower end."""
+
     def release_snapshot(self) -> None:
         """Do nothing: there are no snapshots."""
 

@@ -121,10 +121,10 @@ def refuse_unwritable(path: Path) -> None:
         raise StoreRefused(msg, hint="make it writable, then run again")
 
 
-type _Signature = tuple[int, int, int, bytes]
+type Signature = tuple[int, int, int, bytes]
 
 
-def _signature(path: Path) -> _Signature:
+def _signature(path: Path) -> Signature:
     with path.open("rb") as file:
         about = os.fstat(file.fileno())
         header = file.read(_HEADER_BYTES)
@@ -137,7 +137,7 @@ class Reading:
 
     connection: sqlite3.Connection
     path: Path
-    signature: _Signature | None = None
+    signature: Signature | None = None
     folder: tempfile.TemporaryDirectory[str] | None = None
 
     def moved(self) -> bool:
@@ -151,6 +151,15 @@ class Reading:
     def torn(self) -> bool:
         """Tell whether what was read so far may mix two states: with ``immutable=1`` the main file itself changed."""
         return self.signature is not None and self.folder is None and _signature(self.path) != self.signature
+
+    def steady(self) -> bool:
+        """Tell whether no writer can change what another reader sees, unnoticed, for as long as a snapshot is open.
+
+        Without a WAL the snapshot's lock keeps writers out; with ``immutable=1`` :meth:`torn` tells of them.
+        """
+        if self.folder is not None:
+            return False
+        return self.signature is not None or self.connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal"
 
     def close(self) -> None:
         """Close the connection and remove the temporary copy."""

@@ -171,6 +171,9 @@ class MemoryBackend:
         for start in range(0, len(rows), size):
             yield [self.form.decode(kind, raw) for raw in rows[start : start + size]]
 
+    def read_ahead(self) -> None:
+        """Do nothing."""
+
     def release_snapshot(self) -> None:
         """See :class:`~migrator.backends.base.Backend`."""
         self._snapshot = None

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from migrator.backends import _sqlite_ahead as ahead
 from migrator.backends import _sqlite_file as files
 from migrator.backends import _sqlite_reads as reads
 from migrator.backends import _sqlite_schema as schema
@@ -63,6 +64,7 @@ class SqliteBackend:
         self._frozen: files.Reading | None = None
         self._frozen_used = False
         self._others: int | None = None
+        self._ahead: ahead.Reader | None = None
         self._file_step: SchemaStep | None = None
         self.form = self._rows = self._new_form()
 
@@ -155,6 +157,9 @@ class SqliteBackend:
     def close(self) -> None:
         """Close every connection and remove temporary copies."""
         self.release_snapshot()
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
         if self._now is not None:
             self._now.close()
             self._now = None
@@ -241,8 +246,54 @@ class SqliteBackend:
             return "r.label = ?"
         return "NOT EXISTS (SELECT 1 FROM nodes WHERE id IN (r.from_id, r.to_id) AND label IS NOT ?)"
 
+    def read_ahead(self) -> None:
+        """Have a second process read what ``scan`` yields from now on, where the source is large and at rest."""
+        found = self.inventory()
+        if found.memories + found.relationships < ahead.WORTH_IT or self._frozen is None or not self._frozen.steady():
+            return
+        with contextlib.suppress(ahead.ReaderLostError):
+            self._ahead = ahead.Reader(self._config)
+
+    def sees(self, signature: files.Signature | None) -> bool:
+        """Tell whether the snapshot shows what another process's steady reading with this signature shows."""
+        return self._frozen is not None and self._frozen.steady() and self._frozen.signature == signature
+
     def scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
         """Yield pages in the order of ``rowid``, found by key, so that no page costs more than another."""
+        done = 0
+        if self._ahead is not None:
+            for page in self._scan_ahead(self._ahead, kind):
+                done += len(page)
+                yield page
+            if self._ahead is not None:
+                return
+        for page in self._scan_here(kind, size):
+            fresh = page[done:]
+            done = max(done - len(page), 0)
+            if fresh:
+                yield fresh
+
+    def _scan_ahead(self, reader: ahead.Reader, kind: Kind) -> Iterator[list[Record | Corrupt]]:
+        """Yield what the second process reads; on its failure, or where the scan is given up, end it."""
+        complete = False
+        with self._translating(writing=False):
+            self._snapshot()
+        try:
+            if self._frozen is not None and self._frozen.steady():
+                for page in reader.scan(kind, self._frozen.signature):
+                    self._frozen_used = True
+                    with self._translating(writing=False):
+                        self._snapshot()
+                    yield page
+                complete = True
+        except ahead.ReaderLostError:
+            pass
+        finally:
+            if not complete:
+                reader.close()
+                self._ahead = None
+
+    def _scan_here(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
         last = _FIRST_ROWID
         while self._has(kind):
             with self._translating(writing=False):

@@ -1,0 +1,158 @@
+"""Reads a large SQLite source in a process of its own, so that decoding and digests use a second processor.
+
+The parent holds the snapshot, and the reader is used only where nobody else can change what stands in it, so both see
+the same rows in the same order: after any failure the parent reads on by itself from where the reader ended. Frames on
+the reader's output: 4 bytes of length, then the ``marshal`` of a page, or an empty one at the end of a scan. The
+configuration is written to its input, never to its command line. It ends when its input does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import marshal
+import pickle
+import signal
+import subprocess
+import sys
+from typing import IO, TYPE_CHECKING, Any
+
+from migrator.model import Corrupt, Memory, Relationship, digest, with_digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from migrator.backends import _sqlite_file as files
+    from migrator.model import Kind, Record
+    from migrator.models import BackendConfig
+
+#: Records from which on a second process is worth its start.
+WORTH_IT = 20_000
+#: Records in a frame: about as many as the pipe holds, so that the reader is one frame ahead.
+_FRAME = 500
+_PIPE_BYTES = 1 << 20
+_BOOT = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    "from migrator.backends._sqlite_ahead import serve; serve()"
+)
+
+
+class ReaderLostError(Exception):
+    """The reader died, or what it says makes no sense."""
+
+
+class Reader:
+    """The parent's side: one process, started at once, asked for one scan after the other."""
+
+    def __init__(self, config: BackendConfig) -> None:
+        # -P: nothing of the working folder is imported before the path is set.
+        command = [sys.executable, "-P", "-c", _BOOT]
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter, a constant program
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            )
+        except OSError as error:
+            raise ReaderLostError from error
+        self._widen()
+        try:
+            self._send(sys.path)
+            self._send(config)
+        except ReaderLostError:
+            self.close()
+            raise
+
+    @property
+    def _input(self) -> IO[bytes]:
+        assert self._process.stdin is not None  # noqa: S101 - asked for as a pipe
+        return self._process.stdin
+
+    @property
+    def _output(self) -> IO[bytes]:
+        assert self._process.stdout is not None  # noqa: S101 - asked for as a pipe
+        return self._process.stdout
+
+    def _widen(self) -> None:
+        # Only Linux can; elsewhere, or beyond the user's limit, the reader waits a little more often.
+        with contextlib.suppress(OSError, AttributeError):
+            fcntl.fcntl(self._output.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def _send(self, message: object) -> None:
+        try:
+            pickle.dump(message, self._input)
+            self._input.flush()
+        except OSError as error:
+            raise ReaderLostError from error
+
+    def scan(self, kind: Kind, signature: files.Signature | None) -> Iterator[list[Record | Corrupt]]:
+        """Yield a whole kind as ``scan`` of the backend does, each record with its digest.
+
+        ``signature``: of the parent's steady reading; the reader refuses to read anything else. Raises ReaderLostError.
+        One scan must be read to its end before the next begins.
+        """
+        self._send((kind, signature))
+        while rows := self._frame():
+            yield [_record(kind, row) for row in rows]
+
+    def _frame(self) -> list[tuple[Any, ...]]:
+        try:
+            head = self._output.read(4)
+            size = int.from_bytes(head)
+            body = self._output.read(size)
+            if len(head) < 4 or len(body) < size:  # noqa: PLR2004 - the width of the length
+                raise ReaderLostError
+            found: list[tuple[Any, ...]] = marshal.loads(body)  # noqa: S302 - written by our own process
+        except (OSError, ValueError, EOFError, TypeError) as error:
+            raise ReaderLostError from error
+        return found
+
+    def close(self) -> None:
+        """End the process. Idempotent; never raises."""
+        self._process.kill()
+        for stream in (self._input, self._output):
+            with contextlib.suppress(OSError):
+                stream.close()
+        self._process.wait()
+
+
+def _record(kind: Kind, row: tuple[Any, ...]) -> Record | Corrupt:
+    if row[0] is None:
+        return Corrupt(kind=kind, id=row[1], reason=row[2], raw=row[3])
+    if kind == "memory":
+        return with_digest(Memory(row[1], row[2], row[3]), row[0])
+    return with_digest(Relationship(row[1], row[2], row[3], row[4], row[5]), row[0])
+
+
+def _row(item: Record | Corrupt) -> tuple[Any, ...]:
+    if isinstance(item, Corrupt):
+        return None, item.id, item.reason, item.raw
+    if isinstance(item, Memory):
+        return digest(item), item.id, item.labels, item.properties
+    return digest(item), item.id, item.type, item.from_id, item.to_id, item.properties
+
+
+def serve() -> None:
+    """Answer the parent until its end closes. The program of the reader's process."""
+    from migrator.backends.sqlite import SqliteBackend
+
+    # Ctrl-C goes to the whole group: the parent finishes its batch, for which it may need the next page.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    given, wanted = sys.stdin.buffer, sys.stdout.buffer
+    backend = SqliteBackend(pickle.load(given), role="from")  # noqa: S301 - written by our own parent
+    backend.open("read")
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            kind, signature = pickle.load(given)  # noqa: S301 - the same
+            backend.release_snapshot()
+            backend.inventory()
+            if not backend.sees(signature):
+                return
+            for page in backend.scan(kind, _FRAME):
+                _put(wanted, [_row(item) for item in page])
+            _put(wanted, [])
+
+
+def _put(wanted: IO[bytes], rows: list[tuple[Any, ...]]) -> None:
+    body = marshal.dumps(rows)
+    wanted.write(len(body).to_bytes(4))
+    wanted.write(body)
+    wanted.flush()
