@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from migrator.errors import NoSuchRun, StoreRefused, StoreUnreachable, VerificationFailed
 from migrator.hooks import Hooks
-from migrator.models import DEFAULT_BATCH_SIZE, MigrationResult, no_counts
+from migrator.models import MigrationResult, no_counts
 from migrator.stores import config_of, connect, no_secrets, open_stores
 from migrator.takeback import open_journal
 from migrator.verify import verify_later, verify_stores
@@ -47,7 +47,7 @@ def run_verify(
         except StoreUnreachable as error:
             warnings.append(f"the source is not there, so the target was compared with the journal only: {error}")
             source = None
-        size = int(state.opened.options.get("batch_size", DEFAULT_BATCH_SIZE))
+        size = state.opened.options.get("batch_size") or target.batch_size
         verification = verify_later(journal, run_id, source, target, hooks, size)
         return _verified(run_id, verification, warnings, hooks.monotonic() - started)
 
@@ -62,7 +62,7 @@ def run_verify_stores(
     target = replace(target, all_labels=options.all_labels)
     with ExitStack() as stack:
         stores = open_stores(stack, source, target, write=False)
-        verification = verify_stores(stores.source, stores.target, hooks, options.batch_size)
+        verification = verify_stores(stores.source, stores.target, hooks, stores.batch_size(options))
         warnings = [*stores.source_info.warnings, *stores.target_info.warnings]
         return _verified("", verification, warnings, hooks.monotonic() - started)
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _RECONNECTS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 _REPLANS = 5
-_HELD_GROUPS = 10
+_HELD_RECORDS = 10_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,6 +84,11 @@ class Run:
         self.out_of_scope[kind].add(identity)
         if len(self.findings) < MAX_FINDINGS:
             self.findings.append(Finding(kind=kind, id=identity, what=what, field=name, reason=reason))
+
+    @property
+    def batch_size(self) -> int:
+        """The number of records in a batch: as asked for, else as the target likes it."""
+        return self.options.batch_size or self.target.batch_size
 
     @property
     def history(self) -> Journal:
@@ -145,7 +150,7 @@ class Forward:
         self._run = run
         self._lease = lease
         self._planner = Planner(run.target.form, run.options.on_conflict)
-        self._size = run.options.batch_size
+        self._size = run.batch_size
         self._resumed = False
         self._bases: Bases | None = None
         self._mangled: dict[tuple[Kind, str], Base] = {}  #: what a failed verification found of this run's own rows
@@ -177,7 +182,7 @@ class Forward:
 
     def _import(self, kind: Kind) -> None:
         run = self._run
-        groups = Groups(self._size, self._size * _HELD_GROUPS)
+        groups = Groups(self._size, max(self._size, _HELD_RECORDS))
         total = run.scanned.read[kind]
         done = 0
         for chunk in run.source.scan(kind, self._size):

@@ -205,7 +205,7 @@ def _kept_options(state: RunState, asked: MigrationOptions) -> MigrationOptions:
 
 def _preflight(stores: Stores, options: MigrationOptions, hooks: Hooks, *, resuming: bool) -> tuple[Scanned, bool]:
     """Scan the source and look at the target; nothing is written. Raises Unstorable, StoreRefused."""
-    scanned = scan_source(stores.source, stores.target.form, options.batch_size, hooks)
+    scanned = scan_source(stores.source, stores.target.form, stores.batch_size(options), hooks)
     found = scanned.result()
     if found.problems and options.on_unstorable == "stop":
         first = found.findings[0]
@@ -307,7 +307,7 @@ def _verify_in_run(run: Run, lease: Lease) -> VerificationResult:
         in_scope={kind: sum(run.counts[kind][key] for key in scope) for kind in KINDS},
         lease=lease if lease.held else None,
         hooks=run.hooks,
-        size=run.options.batch_size,
+        size=run.batch_size,
     )
     verification = compare()
     for kind in KINDS:
@@ -355,7 +355,7 @@ def _finish(run: Run, lease: Lease, verification: VerificationResult, started: f
 
 def _take_back(run: Run, reason: str) -> None:
     run.history.append(run.run_id, events.RollbackOpened(reason=reason, force=False))
-    rollback = rollback_of(run.history, run.run_id, run.target, run.hooks, run.options.batch_size)
+    rollback = rollback_of(run.history, run.run_id, run.target, run.hooks, run.batch_size)
     rollback.run(rollback_lease(rollback, run.history, run.hooks))
     for kind in KINDS:
         for key in ("deleted", "restored", "retained"):
@@ -370,7 +370,7 @@ def _dry_run(
     started = hooks.monotonic()
     with ExitStack() as stack:
         stores = open_stores(stack, source, target, write=False)
-        scanned = scan_source(stores.source, stores.target.form, options.batch_size, hooks)
+        scanned = scan_source(stores.source, stores.target.form, stores.batch_size(options), hooks)
         journal = None
         if journal_path.exists():
             journal = stack.enter_context(Journal.open(journal_path, mode="read"))

@@ -285,19 +285,19 @@ def time_text(moment: datetime) -> str:
 
 
 @lru_cache(maxsize=8192)
-def _time_tag(text: str) -> dict[str, str] | None:
+def instant_text(text: str) -> str | None:
+    """Return the canonical text of the instant that a text is (see :func:`parse_time`), or None."""
     if len(text) == _PYTHON_TIME and text[10] == "T" and text.endswith("+00:00") and _TIME.fullmatch(text):
         # What Python writes for UTC is the canonical text already, if there is such a day.
         try:
             datetime.fromisoformat(text)
         except ValueError:
             return None
-        return {"t": text[:26] + "Z"}
+        return text[:26] + "Z"
     moment = _parse_time_text(text)
     if moment is None:
         return None
-    fraction = f".{moment.microsecond:06d}Z"
-    return {"t": moment.isoformat()[:19] + fraction}
+    return f"{moment.isoformat()[:19]}.{moment.microsecond:06d}Z"
 
 
 # --- digests --------------------------------------------------------------------------------------------------------
@@ -328,7 +328,8 @@ def _tagged_float(value: float) -> dict[str, str]:
 
 
 def _tagged_time_text(value: str) -> Value:
-    return _time_tag(value) or value
+    text = instant_text(value)
+    return value if text is None else {"t": text}
 
 
 def _tagged_time(value: Value) -> Value:

@@ -19,7 +19,6 @@ UnstorablePolicy = Literal["stop", "quarantine"]
 Role = Literal["from", "to"]
 
 DEFAULT_GRAPH = urls.DEFAULT_GRAPH
-DEFAULT_BATCH_SIZE = 1_000
 
 
 class BackendType(StrEnum):
@@ -97,7 +96,7 @@ class MigrationOptions:
     require_durable: bool = False
     since: str | None = None
     full: bool = False
-    batch_size: int = DEFAULT_BATCH_SIZE
+    batch_size: int | None = None  #: records in a batch; None: as many as the target likes best
     all_labels: bool = False
     delete: bool = False
     max_delete: str | None = None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from journal.store import Journal
     from migrator.backends.base import Backend, StoreInfo
-    from migrator.models import Role
+    from migrator.models import MigrationOptions, Role
 
 #: Fills in user and password of a store that the journal names without them.
 type Secrets = Callable[[BackendConfig, Role], BackendConfig]
@@ -55,6 +55,10 @@ class Stores:
     def target_store(self) -> str:
         """The target's name."""
         return store_name(self.target_info)
+
+    def batch_size(self, options: MigrationOptions) -> int:
+        """Return the number of records in a batch: as asked for, else as the target likes it."""
+        return options.batch_size or self.target.batch_size
 
     @property
     def pair(self) -> str:

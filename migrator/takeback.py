@@ -11,7 +11,7 @@ from migrator.errors import Interrupted, MemmigError, NoSuchRun, RollbackRefused
 from migrator.hooks import Hooks
 from migrator.lease import Lease
 from migrator.model import KINDS
-from migrator.models import DEFAULT_BATCH_SIZE, MigrationResult
+from migrator.models import MigrationResult
 from migrator.rollback import Rollback
 from migrator.stores import config_of, connect, no_secrets, owner_of, store_name
 
@@ -103,7 +103,7 @@ def _roll_back_one(
         if store_name(info) != state.opened.target_store:
             msg = f"the target is {store_name(info)}, the run wrote to {state.opened.target_store}"
             raise StoreRefused(msg, hint="give the store that the run wrote to")
-        size = int(state.opened.options.get("batch_size", DEFAULT_BATCH_SIZE))
+        size = state.opened.options.get("batch_size") or target.batch_size
         rollback = rollback_of(journal, run_id, target, hooks, size, force=force)
         if dry_run:
             rollback.run(None)

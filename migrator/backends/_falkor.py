@@ -36,6 +36,7 @@ class FalkorStore:
     """:class:`~migrator.backends.base.Backend` over one graph; subclasses connect, and make durable."""
 
     kind = ""
+    batch_size = 1_000
     snapshots = False
 
     def __init__(self, config: BackendConfig, *, role: Role) -> None:

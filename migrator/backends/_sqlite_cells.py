@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from migrator.model import MAX_DEPTH, parse_time, time_text
+from migrator.model import MAX_DEPTH, instant_text, parse_time, time_text
 
 if TYPE_CHECKING:
     from migrator.model import Value
@@ -70,16 +69,11 @@ def _nested_problem(value: Value, *, finite: bool, room: int) -> str:
     return ""
 
 
-@lru_cache(maxsize=8192)
-def _stamp_of_text(value: str) -> str | None:
-    moment = parse_time(value)
-    return None if moment is None else moment.isoformat(" ")[:19]
-
-
 def stamp(value: Value) -> str | None:
     """Return the row's bookkeeping time (``YYYY-MM-DD HH:MM:SS``, UTC) of a time field's value, where it is one."""
     if type(value) is str:
-        return _stamp_of_text(value)
+        text = instant_text(value)
+        return None if text is None else f"{text[:10]} {text[11:19]}"
     moment = parse_time(value)
     return None if moment is None else moment.isoformat(" ")[:19]
 

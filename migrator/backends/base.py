@@ -141,6 +141,7 @@ class Backend(Protocol):
     """A store. One instance serves one run in one thread; every method but ``close`` needs ``open`` first."""
 
     form: Form
+    batch_size: int  #: records in a batch, unless the caller says how many
     snapshots: bool  #: every scan until ``release_snapshot`` sees the same; the engine checks again if not
 
     def open(self, access: Access) -> StoreInfo:

@@ -48,6 +48,7 @@ class SqliteBackend:
     found, and foreign keys not enforced: both layouts cascade, which would delete what others made.
     """
 
+    batch_size = 3_000
     snapshots = True
 
     form: Form

@@ -14,7 +14,7 @@ from migrator.cli.resume import NOTHING_OPEN
 from migrator.cli.runner import run
 from migrator.cli.stores import secrets_from, source_of, target_of
 from migrator.errors import UsageError
-from migrator.models import DEFAULT_BATCH_SIZE, MigrationOptions
+from migrator.models import MigrationOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,7 +79,7 @@ _MOST_IN_A_BATCH = 100_000
     type=click.IntRange(1, _MOST_IN_A_BATCH),
     default=None,
     metavar="N",
-    help=f"Records in a batch. Default: {DEFAULT_BATCH_SIZE}.",
+    help="Records in a batch. Default: what the target likes best (SQLite 3000, others 1000).",
 )
 @click.option("--all-labels", is_flag=True, help="Carry nodes that are not memories, too.")
 @click.option("--profile", metavar="NAME", help="Named settings (not yet).")
