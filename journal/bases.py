@@ -27,13 +27,14 @@ _EQUAL = "('created', 'updated', 'unchanged')"
 _OPEN = "('conflict', 'quarantined', 'retained', 'changing')"
 _WRITTEN = "('created', 'updated', 'deleted', 'restored')"
 
-# One row per id: where its facts stand in ``entries``. Rows that a rollback retained keep their id open.
+# One row per id: where its facts stand in ``entries``. Rows that a rollback retained keep their id open; that others
+# changed the target (``foreign``) settles nothing.
 _FILL_BASES = """
 INSERT INTO {table} SELECT kind, entity_id,
     max(CASE WHEN phase = 'forward' AND action IN {equal} AND after_digest IS NOT NULL THEN seq ELSE 0 END),
     max(CASE WHEN phase = 'forward' AND action = 'created' THEN seq ELSE 0 END),
     max(CASE WHEN phase = 'forward' AND action = 'deleted' THEN seq ELSE 0 END),
-    max(seq)
+    max(CASE WHEN action <> 'foreign' THEN seq ELSE 0 END), max(seq)
 FROM (
     SELECT seq, phase, kind, entity_id, action, after_digest FROM applied_entries WHERE run_id IN :runs
     UNION ALL
@@ -46,11 +47,12 @@ GROUP BY kind, entity_id
 _GET_BASES = """
 SELECT t.entity_id, e.after_digest, t.created_seq > t.deleted_seq, e.run_id,
     CASE WHEN l.action IN {open} THEN l.action END, e.bumped
-FROM {table} t JOIN entries e ON e.seq = t.equal_seq JOIN entries l ON l.seq = t.last_seq
+FROM {table} t JOIN entries e ON e.seq = t.equal_seq JOIN entries l ON l.seq = t.open_seq
 WHERE t.kind = :kind AND t.equal_seq > t.deleted_seq AND t.entity_id IN :ids
 """
 _FILL_DECIDED = """
-INSERT INTO {table} SELECT kind, entity_id, max(seq) FROM applied_entries WHERE run_id = :run GROUP BY kind, entity_id
+INSERT INTO {table} SELECT kind, entity_id, max(seq) FROM applied_entries
+WHERE run_id = :run AND action <> 'changing' GROUP BY kind, entity_id
 """
 _GET_DECIDED = """
 SELECT e.* FROM {table} t JOIN entries e ON e.seq = t.last_seq
@@ -134,7 +136,7 @@ class Bases:
 
     def __init__(self, database: Database, name: str, runs: Sequence[str]) -> None:
         """Answer for these runs of the pair, by a temporary table of this name."""
-        columns = "equal_seq INTEGER, created_seq INTEGER, deleted_seq INTEGER, last_seq INTEGER"
+        columns = "equal_seq INTEGER, created_seq INTEGER, deleted_seq INTEGER, open_seq INTEGER, last_seq INTEGER"
         self._empty = not runs
         self._table = _IdTable(database, name, columns, _FILL_BASES, runs=list(runs))
 

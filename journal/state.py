@@ -48,9 +48,10 @@ class RunState:
     finished_at: datetime | None = None
     schema_planned: list[dict[str, Any]] = field(default_factory=list)  #: every step ever planned
     schema_applied: list[dict[str, Any]] = field(default_factory=list)  #: every step ever created
+    schema_pending: list[dict[str, Any]] = field(default_factory=list)  #: planned last, and not answered
     epoch_planned: int = 0  #: highest epoch ever planned
     epoch_held: int = 0  #: last acknowledged claim or raise
-    identity: str | None = None  #: the server's, journalled with that claim or raise
+    identity: str | None = None  #: the server's, journalled with that claim or raise; before it, with run.opened
     claimed: bool = False  #: the marker was held at some time
     released: bool = False  #: the marker was taken out, and not claimed or raised since
     batches: dict[int, BatchState] = field(default_factory=dict)  #: in the order of planning
@@ -114,14 +115,17 @@ def outcomes(event: ev.Event) -> list[tuple[int, BatchStatus]]:
 
 def _opened(state: RunState, event: ev.RunOpened, at: datetime) -> None:
     state.opened, state.opened_at = event, at
+    state.identity = event.target.get("identity")
 
 
 def _schema_planned(state: RunState, event: ev.SchemaPlanned, _at: datetime) -> None:
     state.schema_planned.extend(event.steps)
+    state.schema_pending = list(event.steps)
 
 
 def _schema_applied(state: RunState, event: ev.SchemaApplied, _at: datetime) -> None:
     state.schema_applied.extend(event.steps)
+    state.schema_pending = []
 
 
 def _epoch_planned(state: RunState, event: ev.EpochPlanned, _at: datetime) -> None:
@@ -162,6 +166,9 @@ def _recovered(state: RunState, event: ev.BatchApplied | ev.RollbackApplied, _at
 
 def _lost(state: RunState, event: ev.BatchesLost, _at: datetime) -> None:
     state.durable_batch = min(state.durable_batch, event.m)
+    if not state.claimed:
+        # Nothing of ours was there yet: from here on the decisions are about the server that is running now.
+        state.identity = event.evidence.get("identity_now", state.identity)
 
 
 def _durable(state: RunState, event: ev.TargetDurable, _at: datetime) -> None:

@@ -7,7 +7,7 @@ ids that this run has already decided.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from journal import events
@@ -15,7 +15,7 @@ from journal.bases import Base
 from journal.chain import Entry
 from migrator.backends.base import SchemaStep
 from migrator.codec import dump_raw
-from migrator.errors import ConflictFound, OutcomeUnknown, StoreUnreachable
+from migrator.errors import ConflictFound, OutcomeUnknown, StoreRefused, StoreUnreachable
 from migrator.lease import Lease
 from migrator.model import KINDS, Corrupt, Relationship, digest
 from migrator.models import Finding, no_counts
@@ -144,7 +144,7 @@ def _reconnect(target: Backend, waits: Iterable[float]) -> None:
 
 
 class Forward:
-    """One pass over the source: decide, group, write. Made anew for every attempt."""
+    """One pass over the source: decide, group, write. Called again after an unknown outcome, it begins anew."""
 
     def __init__(self, run: Run, lease: Lease | None) -> None:
         self._run = run
@@ -153,6 +153,7 @@ class Forward:
         self._size = run.batch_size
         self._resumed = False
         self._bases: Bases | None = None
+        self._read: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._mangled: dict[tuple[Kind, str], Base] = {}  #: what a failed verification found of this run's own rows
 
     def __call__(self) -> None:
@@ -165,6 +166,7 @@ class Forward:
         run.reset()
         for kind in KINDS:
             self._import(kind)
+        self._all_read()
         if self._lease is not None and self._lease.held:
             self._complete_schema()
             self._lease.barrier()
@@ -172,10 +174,12 @@ class Forward:
     def _settle(self, lease: Lease) -> None:
         run = self._run
         journal = run.history
-        if journal.state(run.run_id).epoch_planned and lease.settle() is Action.LOST:
-            run.warnings.append(
-                "the target's server lost batches that it had acknowledged (or may have): they were planned anew"
-            )
+        state = journal.state(run.run_id)
+        if state.epoch_planned or state.batches:
+            lease.settle()
+        if lease.lost:
+            warning = "the target's server lost batches that it had acknowledged (or may have): they were planned anew"
+            run.warnings += [] if warning in run.warnings else [warning]
         self._resumed = bool(journal.state(run.run_id).batches)
         if self._resumed:
             journal.index_run(run.run_id)
@@ -197,9 +201,25 @@ class Forward:
             self._note(kind, notes)
             done += len(chunk)
             run.hooks.report("import", kind, done, total)
+        self._read[kind] = done
         for group, rest in groups.flush():
             run.hooks.check()
             self._write(kind, group, rest)
+
+    def _all_read(self) -> None:
+        """Refuse to end where less was read than the source says that it holds; say so where it holds less now."""
+        run = self._run
+        inventory = run.source.inventory()
+        holds = {"memory": inventory.memories, "relationship": inventory.relationships}
+        for kind in KINDS:
+            read, before = self._read[kind], run.scanned.read[kind]
+            # Without snapshots others may write to the source between its count and its scan.
+            short = read != holds[kind] if run.source.snapshots else read < min(before, holds[kind])
+            if short or (before and not read):
+                msg = f"the source holds {holds[kind]} of kind {kind} now, had {before}, and {read} could be read"
+                raise StoreRefused(msg, hint="look at the source; nothing that was moved is lost")
+            if read < before:
+                run.warnings.append(f"{before - read} of kind {kind} went from the source during the run")
 
     def _decide(self, kind: Kind, chunk: list[Record | Corrupt]) -> Iterable[Planned]:
         run = self._run
@@ -269,8 +289,8 @@ class Forward:
                     base = Base(digest=entry.after_digest, created=True, run_id=run.run_id, open=None)
                     self._mangled[kind, item.id] = base
                 continue
-            run.count(kind, "skipped" if entry.action == "changing" else entry.action)
-            if entry.action in {"conflict", "foreign", "quarantined", "changing"}:
+            run.count(kind, entry.action)
+            if entry.action in {"conflict", "foreign", "quarantined"}:
                 run.find(kind, item.id, entry.action, "", entry.reason or "")
         return fresh
 
@@ -302,9 +322,10 @@ class Forward:
             if planned.action in {"conflict", "foreign"}:
                 reason = planned.entry.reason if planned.entry is not None else None
                 run.find(kind, planned.record.id, planned.action, "", reason or "")
-        if self._lease is not None and run.options.on_conflict == "fail" and run.counts[kind]["conflict"]:
-            first = next(one for one in run.findings if one.what == "conflict")
-            msg = f"conflict under --on-conflict fail: {first.kind} {first.id}: {first.reason}"
+        conflicts = any(planned.action == "conflict" for planned in notes)
+        if self._lease is not None and run.options.on_conflict == "fail" and conflicts:
+            entry = next(one.entry for one in notes if one.action == "conflict" and one.entry is not None)
+            msg = f"conflict under --on-conflict fail: {kind} {entry.entity_id}: {entry.reason}"
             raise ConflictFound(msg, hint="look at it with --dry-run; --on-conflict skip leaves conflicts alone")
 
     def _write(self, kind: Kind, group: tuple[Operation, str], plans: list[Planned]) -> None:
@@ -315,21 +336,26 @@ class Forward:
             return
         if not self._lease.held:
             self._ready()
-        waiting = [(group, plans)]
-        for _ in range(_REPLANS):
-            refused: list[Planned] = []
-            for one, some in waiting:
-                rows = [planned.row for planned in some if planned.row is not None]
-                entries = [planned.entry for planned in some if planned.entry is not None]
-                if self._lease.send(kind, one, rows, entries):
-                    for planned in some:
-                        run.count(kind, planned.action)
-                else:
-                    refused += some
-            if not refused:
-                return
-            waiting = self._replan(kind, [planned.record for planned in refused])
-        self._give_up(kind, [planned for _, some in waiting for planned in some])
+        self._send(kind, group, plans, refusals=0)
+
+    def _send(self, kind: Kind, group: tuple[Operation, str], plans: list[Planned], refusals: int) -> None:
+        """Send a batch; a refused one is planned anew, and from the second refusal on in halves.
+
+        So one row that others keep changing, or that cannot be explained, does not keep its whole batch back.
+        """
+        assert self._lease is not None  # noqa: S101 - only a run that writes comes here
+        rows = [planned.row for planned in plans if planned.row is not None]
+        entries = [planned.entry for planned in plans if planned.entry is not None]
+        if self._lease.send(kind, group, rows, entries):
+            for planned in plans:
+                self._run.count(kind, planned.action)
+        elif refusals >= _REPLANS and len(plans) == 1:
+            self._give_up(kind, plans)
+        else:
+            for one, some in self._replan(kind, [planned.record for planned in plans]):
+                half = (len(some) + 1) // 2 if refusals else len(some)
+                for start in range(0, len(some), half):
+                    self._send(kind, one, some[start : start + half], refusals + 1)
 
     def _replan(self, kind: Kind, records: list[Record]) -> list[tuple[tuple[Operation, str], list[Planned]]]:
         """Decide again by what the target holds now: a guard has found that someone else wrote."""
@@ -374,7 +400,11 @@ class Forward:
     def _complete_schema(self) -> None:
         state = self._run.history.state(self._run.run_id)
         applied = {step["name"] for step in state.schema_applied}
-        self._apply([step for step in schema_steps(state) if step.after_load and step.name not in applied])
+        rest = [SchemaStep(**step) for step in state.schema_planned if step["name"] not in applied]
+        steps = list({step.name: replace(step, after_load=False) for step in rest}.values())
+        if steps:
+            self._run.history.append(self._run.run_id, events.SchemaPlanned(steps=[asdict(step) for step in steps]))
+            self._apply(steps)
 
     def _apply(self, steps: list[SchemaStep]) -> None:
         run = self._run
@@ -384,8 +414,9 @@ class Forward:
 
 
 def schema_steps(state: RunState) -> list[SchemaStep]:
-    """Return what of the target's schema the run made (or may have been making when it was killed)."""
-    steps = {step["name"]: SchemaStep(**step) for step in [*state.schema_planned, *state.schema_applied]}
+    """Return what of the target's schema the run made, or may have been making when it was killed."""
+    pending = [step for step in state.schema_pending if not step.get("after_load")]
+    steps = {step["name"]: SchemaStep(**step) for step in [*state.schema_applied, *pending]}
     return list(steps.values())
 
 

@@ -117,6 +117,7 @@ class Lease:
         self._open_barrier = _Barrier()
         self.durable: bool | None = None  #: outcome of the last barrier; None before the first
         self.applied_batches = 0  #: progress since construction, for the retry limit
+        self.lost = False  #: whether ``settle`` found batches or decisions that a server lost
 
     @property
     def held(self) -> bool:
@@ -201,8 +202,10 @@ class Lease:
             void = [
                 b.batch
                 for b in state.batches.values()
-                if not b.writes and b.status == "applied" and b.batch > state.durable_batch
+                # A server that fell behind a barrier lost what that had covered, too.
+                if not b.writes and b.status == "applied" and b.batch > min(state.durable_batch, landed)
             ]
+            self.lost = self.lost or bool(lost or void)
             evidence = {"identity_before": state.identity, "identity_now": identity}
             found.append(events.BatchesLost(m=landed, evidence=evidence, lost=lost, void=void))
         if found:
@@ -214,6 +217,9 @@ class Lease:
         Raises StoreRefused where another's marker is there.
         """
         state = self._journal.state(self._run_id)
+        if not state.claimed and state.identity not in {None, self._backend.identity()}:
+            msg = "the target's server restarted since the run began"
+            raise OutcomeUnknown(msg)
         epoch = state.epoch_planned + 1
         self._journal.append(self._run_id, events.EpochPlanned(epoch=epoch, purpose="claim"))
         number, digest = _landed(state)
@@ -228,7 +234,8 @@ class Lease:
         if not self._backend.swap_marker(None, marker):
             self.settle()  # ours that landed late is raised; another's is refused
             if self._marker is None:
-                self.claim()
+                msg = "the marker could not be claimed, although none stands in the target"
+                raise OutcomeUnknown(msg)
             return
         markers = self._backend.markers()
         if markers != [marker]:

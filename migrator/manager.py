@@ -36,7 +36,7 @@ from migrator.places import default_journal
 from migrator.scan import scan_source
 from migrator.stores import Stores, code_version, config_of, connect, no_secrets, open_stores, owner_of, plain_config
 from migrator.takeback import close_left, refuse_alien_marker, rollback_lease, rollback_of, run_rollback
-from migrator.verify import Expected, InRun, expected_of
+from migrator.verify import Expected, InRun, expected_of, written_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,6 +67,7 @@ _FREE_OPTIONS = {"batch_size", "dry_run", "verbose"}
 def _result(run: Run, status: str, **changes: Any) -> MigrationResult:  # noqa: ANN401 - fields of the result
     counts = run.counts
     left = any(counts[kind][key] for kind in KINDS for key in ("conflict", "quarantined", "retained"))
+    left = left or any(one.what == "changing" for one in run.findings)
     base = MigrationResult(
         run_id=run.run_id,
         status=status,  # type: ignore[arg-type]
@@ -106,22 +107,32 @@ def run_migrate(
         # An existing journal is locked first, so that last night's run is noticed at once; a new one is made last, so
         # that bad input leaves no file behind.
         journal = stack.enter_context(Journal.open(journal_path)) if journal_path.exists() else None
-        stores = open_stores(stack, source, target, write=True)
+        ends = stack.enter_context(ExitStack())
+        stores = open_stores(ends, source, target, write=True)
         state = None if journal is None else _open_run(journal, stores, resume)
-        if state is not None:
+        if state is not None and state.opened is not None:
             options = _kept_options(state, options)
+            kept = _kept_config(state.opened.source, source), _kept_config(state.opened.target, target)
+            if kept != (source, target):
+                ends.close()
+                source, target = kept
+                stores = open_stores(ends, source, target, write=True)
         scanned, empty = _preflight(stores, options, hooks, resuming=state is not None)
         stores.source.read_ahead()
         if journal is None:
             journal = stack.enter_context(Journal.open(journal_path))
         run_id = str(uuid.uuid4()) if state is None else state.run_id
         run = _make_run(journal, run_id, stores, options, hooks, scanned, empty=empty)
+        close_left(journal, stores.target, stores.target_store, hooks)
         if state is None:
-            close_left(journal, stores.target, stores.target_store, hooks)
             refuse_alien_marker(stores.target)
             opened = events.RunOpened(
                 source={**plain_config(source), "version": stores.source_info.version},
-                target={**plain_config(target), "version": stores.target_info.version},
+                target={
+                    **plain_config(target),
+                    "version": stores.target_info.version,
+                    "identity": stores.target.identity(),
+                },
                 pair=stores.pair,
                 source_store=stores.source_store,
                 target_store=stores.target_store,
@@ -176,17 +187,14 @@ def _open_run(journal: Journal, stores: Stores, resume: bool | str) -> RunState 
             msg = f"run {state.run_id} is {state.status}: there is nothing to resume"
             raise UsageError(msg, hint="leave --resume away to start a new run")
     standing = [s for s in open_runs if s.opened is not None and s.opened.target_store == stores.target_store]
-    if not standing:
-        return None
-    state = standing[-1]
-    same_pair = state.opened is not None and state.opened.pair == stores.pair
-    if state.status == "rolling-back":
-        msg = f"the rollback of run {state.run_id} is not finished"
-        raise UnfinishedRun(msg, hint=f"finish it: `memmig rollback {state.run_id}`")
-    if not resume or not same_pair:
-        msg = f"run {state.run_id} on this target is not finished"
-        raise UnfinishedRun(msg, hint=f"`memmig resume {state.run_id}` or `memmig rollback {state.run_id}`")
-    return state
+    for state in standing:
+        if state.status == "rolling-back":
+            msg = f"the rollback of run {state.run_id} is not finished"
+            raise UnfinishedRun(msg, hint=f"finish it: `memmig rollback {state.run_id}`")
+        if not resume or state.opened is None or state.opened.pair != stores.pair:
+            msg = f"run {state.run_id} on this target is not finished"
+            raise UnfinishedRun(msg, hint=f"`memmig resume {state.run_id}` or `memmig rollback {state.run_id}`")
+    return standing[-1] if standing else None
 
 
 def _kept_options(state: RunState, asked: MigrationOptions) -> MigrationOptions:
@@ -201,6 +209,16 @@ def _kept_options(state: RunState, asked: MigrationOptions) -> MigrationOptions:
             msg = f"the run began with {name} = {getattr(kept, name)!r} and keeps that"
             raise UsageError(msg, hint="resume it without that option")
     return replace(kept, batch_size=asked.batch_size)
+
+
+def _kept_config(began: dict[str, Any], asked: BackendConfig) -> BackendConfig:
+    """Return how the run reads or writes a store: as it began; a different layout that was asked for is refused."""
+    kept = config_of(began)
+    if asked.layout not in {None, kept.layout}:
+        msg = f"the run began with the layout {kept.layout or 'of the file'} and keeps that"
+        raise UsageError(msg, hint="resume it without --layout and --from-layout")
+    names = ("layout", "all_labels", "label", "id_property")
+    return replace(asked, **{name: getattr(kept, name) for name in names})
 
 
 def _preflight(stores: Stores, options: MigrationOptions, hooks: Hooks, *, resuming: bool) -> tuple[Scanned, bool]:
@@ -299,6 +317,7 @@ def _verify_in_run(run: Run, lease: Lease) -> VerificationResult:
         return known | {i: expected_of(e) for i, e in run.history.decided(run.run_id, kind, ids).items()}
 
     scope = ("created", "updated", "unchanged")
+    opened_on = run.history.state(run.run_id).identity
     compare = InRun(
         run.source,
         run.target,
@@ -306,6 +325,8 @@ def _verify_in_run(run: Run, lease: Lease) -> VerificationResult:
         out_of_scope=run.out_of_scope,
         in_scope={kind: sum(run.counts[kind][key] for key in scope) for kind in KINDS},
         lease=lease if lease.held else None,
+        written=lambda kind: written_rows(run.history, run.run_id, kind, run.batch_size),
+        same_server=lease.proves if lease.held else lambda: run.target.identity() == opened_on,
         hooks=run.hooks,
         size=run.batch_size,
     )
@@ -314,6 +335,9 @@ def _verify_in_run(run: Run, lease: Lease) -> VerificationResult:
         # A resume repairs these, and a rollback knows them for ours although they are not what was meant.
         odd = [(identity, found) for one, identity, found in compare.mangled if one == kind]
         lease.note(kind, [Entry(kind, i, "different" if found else "missing", None, found) for i, found in odd])
+        # Open until a later run has seen both sides equal.
+        moved = [(identity, reason) for one, identity, reason in compare.changing if one == kind]
+        lease.note(kind, [Entry(kind, identity, "changing", reason=reason) for identity, reason in moved])
     if verification.foreign:
         run.warnings.append(f"{verification.foreign} records were changed in the target by others during the run")
     if verification.changing:
@@ -349,7 +373,11 @@ def _finish(run: Run, lease: Lease, verification: VerificationResult, started: f
             durability=durability,
         ),
     )
-    lease.release()
+    try:
+        lease.release()
+    except MemmigError as error:
+        # The run is done; the marker alone is left.
+        run.warnings.append(f"the marker is still in the target ({error.message}); `memmig resume` takes it out")
     return _result(run, "finished", verification=verification, durability=durability, seconds=seconds)
 
 

@@ -84,9 +84,10 @@ def decide(record: Record, source_digest: str, known: Known) -> tuple[DecidedAct
     if base is None:
         return "conflict", named
     if source_digest == base.digest:
-        return (
-            ("unchanged", "") if set(fields) <= READ_BUMPED_FIELDS else ("foreign", f"changed in the target: {named}")
-        )
+        if set(fields) <= READ_BUMPED_FIELDS:
+            return "unchanged", ""
+        # What was open stays open until both sides are equal or someone has decided.
+        return ("foreign" if base.open is None else "conflict"), f"changed in the target: {named}"
     if not is_written(target, base.digest, base.bumped):
         return "conflict", f"changed on both sides: {named}"
     if _older(record, target):

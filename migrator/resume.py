@@ -56,6 +56,8 @@ def next_action(seen: Seen) -> Action:  # noqa: C901 - a table: one branch per r
     marker = seen.marker
     restarted = seen.identity_held is not None and seen.identity != seen.identity_held
     if marker is None:
+        if not seen.held and restarted:
+            return Action.LOST
         if not seen.held or seen.released:
             return Action.RELEASED if seen.closed and seen.held else Action.CLAIM
         if seen.closed:

@@ -108,6 +108,8 @@ def _roll_back_one(
         if dry_run:
             rollback.run(None)
             return _rollback_result(rollback, "dry-run", info, hooks.monotonic() - started)
+        close_left(journal, target, state.opened.target_store, hooks, but=run_id)
+        refuse_alien_marker(target, but=(journal.id, run_id))
         if state.status != "rolling-back":
             journal.append(run_id, events.RollbackOpened(reason="asked for", force=force))
         lease = rollback_lease(rollback, journal, hooks)
@@ -139,14 +141,21 @@ def _rollback_result(
     )
 
 
-def close_left(journal: Journal, target: Backend, target_store: str, hooks: Hooks) -> None:
-    """Take the marker out that a closed run of ours left when its process died between its last event and this."""
+def close_left(journal: Journal, target: Backend, target_store: str, hooks: Hooks, but: str = "") -> None:
+    """Take the marker out that a closed run of ours left when its process died between its last event and this.
+
+    ``but``: a run that is about to be taken back, whose marker will be needed.
+    """
     # A server that died after the release may show the marker again: what stands there counts, not only the journal.
-    standing = {marker.run for marker in target.markers() if marker.journal == journal.id}
+    there = target.markers()
+    standing = {marker.run for marker in there if marker.journal == journal.id}
     for state in journal.runs():
         if state.opened is None or state.opened.target_store != target_store or state.unfinished:
             continue
-        if not state.claimed or (state.released and state.run_id not in standing):
+        if state.run_id == but:
+            continue
+        gone = state.claimed and not state.released and not there
+        if state.run_id not in standing and not gone:
             continue
         if state.rollback is None:
             Lease(journal, state.run_id, target, "forward", owner=owner_of(journal)).settle()
@@ -155,8 +164,10 @@ def close_left(journal: Journal, target: Backend, target_store: str, hooks: Hook
             rollback_lease(rollback, journal, hooks).settle()
 
 
-def refuse_alien_marker(target: Backend) -> None:
-    """Raise StoreRefused, naming the owner, where any marker stands in the target."""
+def refuse_alien_marker(target: Backend, but: tuple[str, str] | None = None) -> None:
+    """Raise StoreRefused, naming the owner, where any marker stands in the target but that of this (journal, run)."""
     for marker in target.markers():
+        if (marker.journal, marker.run) == but:
+            continue
         msg = f"run {marker.run} holds the target, by the journal {marker.owner}"
         raise StoreRefused(msg, hint="finish or roll back that run there, or `memmig unlock --to …`")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from migrator.model import Kind, Record
 
 _IN_SCOPE = frozenset({"created", "updated", "unchanged"})
+_MANGLED = frozenset({"different", "missing"})  #: what a failed verification journalled after the write
 
 
 class Expected(NamedTuple):
@@ -101,7 +102,9 @@ class InRun:
         planned: Callable[[Kind, list[str]], Mapping[str, Expected]],
         out_of_scope: Mapping[Kind, set[str]],
         in_scope: Mapping[Kind, int],
+        written: Callable[[Kind], Iterator[dict[str, Expected]]],
         lease: Lease | None,
+        same_server: Callable[[], bool],
         hooks: Hooks,
         size: int,
     ) -> None:
@@ -110,12 +113,16 @@ class InRun:
         self._planned = planned
         self._out_of_scope = out_of_scope
         self._in_scope = in_scope
+        self._written = written
         self._lease = lease
+        self._same_server = same_server
         self._hooks = hooks
         self._size = size
         self._tally = Tally()
         #: (kind, id, digest that was read) of what does not read back as it was written, or is missing (None).
         self.mangled: list[tuple[Kind, str, str | None]] = []
+        #: (kind, id, reason) of what moved on in the source since it was read.
+        self.changing: list[tuple[Kind, str, str]] = []
 
     def __call__(self) -> VerificationResult:
         """Compare every record in the run's scope, every property, by digest."""
@@ -125,7 +132,7 @@ class InRun:
             gone = self._in_scope[kind] - seen
             if gone > 0:
                 # The source lost records since they were imported: it moved on, which is no error.
-                self._tally.changing += gone
+                self._tally.changing += gone - self._compare_gone(kind)
         return self._tally.result()
 
     def _compare_all(self, kind: Kind) -> int:
@@ -157,8 +164,11 @@ class InRun:
         seen = 0
         for record in odd:
             entry = entries.get(record.id)
-            if entry is None or entry.action not in _IN_SCOPE:
-                continue  # new in the source since the import, or outside the run's scope
+            if entry is None:
+                self._moved(kind, record.id, "new in the source since it was read")
+                continue
+            if entry.action not in _IN_SCOPE:
+                continue
             seen += 1
             self._classify(kind, record, entry, there.get(record.id))
         return seen
@@ -166,7 +176,7 @@ class InRun:
     def _classify(self, kind: Kind, record: Record, entry: Expected, raw: Raw | None) -> None:
         add = self._tally.add
         if raw is None:
-            if self._lease is None or self._lease.proves():
+            if self._same_server():
                 add("foreign", kind, record.id, "deleted by someone else after it had been written")
             else:
                 self.mangled.append((kind, record.id, None))
@@ -177,12 +187,41 @@ class InRun:
         if now == digest(record) or _only_bumped(record, target):
             self._tally.matched += 1
         elif now == entry.after_digest:
-            add("changing", kind, record.id, "the source moved on", _fields(record, target))
+            self._moved(kind, record.id, "the source moved on", _fields(record, target))
         elif now == entry.before_digest or not self._echoes(kind, record):
             self.mangled.append((kind, record.id, now))
             add("different", kind, record.id, "does not read back as it was written", _fields(record, target))
         else:
             add("foreign", kind, record.id, "changed by someone else", _fields(record, target))
+
+    def _moved(self, kind: Kind, identity: str, reason: str, fields: str = "") -> None:
+        self.changing.append((kind, identity, reason))
+        self._tally.add("changing", kind, identity, reason, fields)
+
+    def _compare_gone(self, kind: Kind) -> int:
+        """Compare what the journal says was written and the source no longer has; return how many those were."""
+        found = 0
+        for chunk in self._written(kind):
+            there = self._source.lookup(kind, dict.fromkeys(chunk))
+            gone = {identity: entry for identity, entry in chunk.items() if identity not in there}
+            raws = self._target.lookup(kind, dict.fromkeys(gone))
+            for identity, entry in gone.items():
+                raw = raws.get(identity)
+                self._classify_gone(kind, identity, entry, None if raw is None else self._target.form.decode(kind, raw))
+            found += len(gone)
+        return found
+
+    def _classify_gone(self, kind: Kind, identity: str, entry: Expected, target: Record | Corrupt | None) -> None:
+        add = self._tally.add
+        if target is None:
+            what = "foreign" if self._same_server() else "missing"
+            add(what, kind, identity, "gone from the source, and from the target")
+        elif not isinstance(target, Corrupt) and is_written(target, entry.after_digest, entry.bumped):
+            self._moved(kind, identity, "gone from the source")
+        elif _digest(target) == entry.before_digest:
+            add("different", kind, identity, "gone from the source, and was never written")
+        else:
+            add("foreign", kind, identity, "gone from the source, and changed by someone else in the target")
 
     def _echoes(self, kind: Kind, record: Record) -> bool:
         """Write the record once more, to a scratch place: the engine must give back what it was given."""
@@ -208,7 +247,7 @@ def verify_later(
     tally = Tally()
     for kind in KINDS:
         done = 0
-        for chunk in _scope(journal, run_id, kind, source, size):
+        for chunk in _later_scope(journal, run_id, kind, source, size):
             hooks.check()
             _compare_later(kind, chunk, source, target, tally)
             done += len(chunk)
@@ -216,7 +255,7 @@ def verify_later(
     return tally.result()
 
 
-def _scope(
+def _later_scope(
     journal: Journal, run_id: str, kind: Kind, source: Backend | None, size: int
 ) -> Iterator[dict[str, Expected]]:
     """Yield the run's rows in chunks; a run without rows found all equal, so what it read is its scope."""
@@ -228,9 +267,14 @@ def _scope(
             known = {i: Expected("unchanged", None, b.digest, b.bumped) for i, b in found.items() if b.digest}
             yield known
         return
+    yield from written_rows(journal, run_id, kind, size)
+
+
+def written_rows(journal: Journal, run_id: str, kind: Kind, size: int) -> Iterator[dict[str, Expected]]:
+    """Yield what stands of a run's rows that are in the scope of a verification, in chunks."""
     chunk: dict[str, Expected] = {}
     for entry in journal.applied_entries(run_id, kind):
-        if entry.action in _IN_SCOPE:
+        if entry.action in _IN_SCOPE | _MANGLED:
             chunk[entry.entity_id] = expected_of(entry)
         if len(chunk) >= size:
             yield chunk
@@ -254,6 +298,10 @@ def _compare_later(
         record = target.form.decode(kind, raw)
         if isinstance(record, Corrupt):
             tally.add("different", kind, identity, record.reason)
+        elif entry.action in _MANGLED and (source is None or _digest(sources.get(identity)) != digest(record)):
+            tally.add("different", kind, identity, "did not read back as it was written, when the run was verified")
+        elif entry.action in _MANGLED:
+            tally.matched += 1
         elif not is_written(record, entry.after_digest, entry.bumped):
             tally.add("foreign", kind, identity, "changed in the target since the run")
         elif source is not None and _digest(sources.get(identity)) != entry.after_digest:
