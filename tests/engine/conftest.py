@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from journal.events import Event
     from migrator.models import MigrationResult, Role
 
 #: The methods of a target that change it, or after which the engine believes something.
@@ -64,6 +66,85 @@ class Fated:
         return lambda *args, **kwargs: self._fate.around(name, lambda: inner(*args, **kwargs))
 
 
+class Network:
+    """What passes between a run, its target and its journal, by name; a request can get lost, or land late.
+
+    Names: ``claim``, ``raise``, ``release``, the other ``STEPS``, and ``journal:`` with the type of an event.
+    """
+
+    def __init__(self) -> None:
+        self.passed: list[str] = []  #: in the order of sending, held back ones included
+        self.arguments: dict[str, list[tuple[Any, ...]]] = {}  #: of each name that is a request, in the same order
+        self._plans: dict[tuple[str, str, int], Callable[[], object]] = {}
+        self._held: list[Callable[[], Any]] = []
+
+    def before(self, name: str, act: Callable[[], object], *, nth: int = 1) -> None:
+        """Do something before the nth passing of a name from now on; nth 0 = each time."""
+        self._plans["before", name, nth and self.passed.count(name) + nth] = act
+
+    def after(self, name: str, act: Callable[[], object], *, nth: int = 1) -> None:
+        """Do something after the nth passing of a name from now on; nth 0 = each time."""
+        self._plans["after", name, nth and self.passed.count(name) + nth] = act
+
+    def kill(self, when: str, name: str, *, nth: int = 1, how: Callable[[], BaseException] = Killed) -> None:
+        """Let the process die (or lose its connection) there."""
+
+        def die() -> None:
+            raise how()
+
+        (self.before if when == "before" else self.after)(name, die, nth=nth)
+
+    def hold(self, name: str, *, nth: int = 1, how: Callable[[], BaseException] = Killed) -> None:
+        """Keep a request on its way, until :meth:`deliver`; whoever sent it dies, or hears nothing."""
+        self._plans["instead", name, self.passed.count(name) + nth] = how
+
+    def deliver(self) -> list[Any]:
+        """Let what is on its way land; return what the target answers to nobody."""
+        held, self._held = self._held, []
+        return [call() for call in held]
+
+    def around(self, name: str, call: Callable[[], Any]) -> Any:
+        """Pass one request or event."""
+        self.passed.append(name)
+        count = self.passed.count(name)
+        lost = self._plans.pop(("instead", name, count), None)
+        if lost is not None:
+            self._held.append(call)
+            raise lost()  # type: ignore[misc]
+        for nth in (count, 0):
+            self._plans.get(("before", name, nth), lambda: None)()
+        result = call()
+        for nth in (count, 0):
+            self._plans.get(("after", name, nth), lambda: None)()
+        return result
+
+
+class Networked:
+    """A target behind a :class:`Network`."""
+
+    def __init__(self, backend: MemoryBackend, network: Network) -> None:
+        self._backend = backend
+        self._network = network
+
+    def __getattr__(self, name: str) -> Any:
+        inner = getattr(self._backend, name)
+        if name not in STEPS:
+            return inner
+
+        def sent(*args: Any) -> Any:
+            known = name if name != "swap_marker" else _swap_name(*args)
+            self._network.arguments.setdefault(known, []).append(args)
+            return self._network.around(known, lambda: inner(*args))
+
+        return sent
+
+
+def _swap_name(expected: object, new: object) -> str:
+    if expected is None:
+        return "claim"
+    return "release" if new is None else "raise"
+
+
 @dataclass
 class World:
     """Two in-memory stores, a journal, and a fate."""
@@ -96,16 +177,46 @@ class World:
         self.monkeypatch.setattr(Journal, "append", append)
         return fate
 
+    def network(self) -> Network:
+        """Put a new network between every later run in this world and its target."""
+        network = Network()
+
+        def opened(config: BackendConfig, *, role: Role) -> Any:
+            backend = MemoryBackend(config, role=role)
+            return Networked(backend, network) if role == "to" else backend
+
+        def append(journal: Journal, run_id: str, *events: Any, entries: Any = ()) -> None:
+            def call() -> None:
+                ORIGINAL_APPEND(journal, run_id, *events, entries=entries)
+
+            for event in events[1:]:
+                call = partial(network.around, f"journal:{event.type}", call)
+            network.around(f"journal:{events[0].type}", call)
+
+        self.monkeypatch.setattr("migrator.backends.registry.open_backend", opened)
+        self.monkeypatch.setattr(Journal, "append", append)
+        return network
+
     def migrate(self, **options: Any) -> MigrationResult:
         """Run, or resume the pair's open run."""
-        resume = options.pop("resume", False)
+        resume, hooks = options.pop("resume", False), options.pop("hooks", None)
         options = {"batch_size": 3, **options}
         return manager.run_migrate(
-            self.source, self.target, MigrationOptions(**options), journal_path=self.journal, resume=resume
+            self.source,
+            self.target,
+            MigrationOptions(**options),
+            journal_path=self.journal,
+            hooks=hooks,
+            resume=resume,
         )
 
     def rollback(self, run_id: str, **options: Any) -> MigrationResult:
         return manager.run_rollback(run_id, journal_path=self.journal, **options)
+
+    def events(self, run_id: str | None = None) -> list[Event]:
+        """The events of a run (the newest), in their order."""
+        with Journal.open(self.journal, mode="read") as journal:
+            return [stored.event for stored in journal.events(run_id or self.run_ids()[-1])]
 
     def run_ids(self) -> list[str]:
         with Journal.open(self.journal, mode="read") as journal:
@@ -188,3 +299,19 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 def unknown_outcome() -> OutcomeUnknown:
     """A connection that broke."""
     return OutcomeUnknown("the connection broke")
+
+
+def die(world: World, when: str, name: str, nth: int = 1) -> None:
+    """Run until the process is killed there."""
+    network = world.network()
+    network.kill(when, name, nth=nth)
+    with pytest.raises(Killed):
+        world.migrate()
+
+
+def arrived(world: World) -> bool:
+    """Whether the target holds what the source holds, and what it held before, and nothing else."""
+    source, target = world.source_store, world.target_store
+    nodes = {identity: raw for identity, raw in target.nodes.items() if identity != "theirs"}
+    edges = {identity: raw for identity, raw in target.edges.items() if identity != "their-edge"}
+    return (nodes, edges) == (source.nodes, source.edges)
