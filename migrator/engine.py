@@ -20,7 +20,6 @@ from migrator.lease import Lease
 from migrator.model import KINDS, Corrupt, Relationship, digest
 from migrator.models import Finding, no_counts
 from migrator.plan import END_IS_MISSING, Groups, Planned, Planner
-from migrator.resume import Action
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
@@ -119,12 +118,22 @@ def persist[T](target: Backend, step: Callable[[], T], progressed: Callable[[], 
         before = progressed()
         try:
             return step()
-        except OutcomeUnknown as error:
+        except (OutcomeUnknown, StoreUnreachable) as error:
+            if isinstance(error, StoreUnreachable) and _answers(target):
+                raise  # it is the source that went away
             vain = 0 if progressed() > before else vain + 1
             target.close()
             if vain >= len(_RECONNECTS):
                 raise StoreUnreachable(error.message, hint="start the server, then `memmig resume`") from error
             _reconnect(target, _RECONNECTS[vain:])
+
+
+def _answers(target: Backend) -> bool:
+    try:
+        target.identity()
+    except (OutcomeUnknown, StoreUnreachable):
+        return False
+    return True
 
 
 def _reconnect(target: Backend, waits: Iterable[float]) -> None:
@@ -175,7 +184,7 @@ class Forward:
         run = self._run
         journal = run.history
         state = journal.state(run.run_id)
-        if state.epoch_planned or state.batches:
+        if state.epoch_planned or state.identity not in {None, run.target.identity()}:
             lease.settle()
         if lease.lost:
             warning = "the target's server lost batches that it had acknowledged (or may have): they were planned anew"
@@ -391,26 +400,27 @@ class Forward:
         """Before the first writing batch: what the store's client expects is created, then the marker is claimed."""
         run = self._run
         assert self._lease is not None  # noqa: S101 - only a run that writes comes here
-        steps = run.target.missing_schema()
-        if steps:
-            run.history.append(run.run_id, events.SchemaPlanned(steps=[asdict(step) for step in steps]))
-            self._apply([step for step in steps if not step.after_load])
+        self._make(run.target.missing_schema())
         self._lease.claim()
 
     def _complete_schema(self) -> None:
         state = self._run.history.state(self._run.run_id)
         applied = {step["name"] for step in state.schema_applied}
         rest = [SchemaStep(**step) for step in state.schema_planned if step["name"] not in applied]
-        steps = list({step.name: replace(step, after_load=False) for step in rest}.values())
-        if steps:
-            self._run.history.append(self._run.run_id, events.SchemaPlanned(steps=[asdict(step) for step in steps]))
-            self._apply(steps)
+        self._make([replace(step, after_load=False) for step in rest])
 
-    def _apply(self, steps: list[SchemaStep]) -> None:
+    def _make(self, missing: list[SchemaStep]) -> None:
+        """Plan, make, and journal what was made; what a process that died may have made before counts as ours."""
         run = self._run
-        if steps:
-            made = run.target.apply_schema(steps)
-            run.history.append(run.run_id, events.SchemaApplied(steps=[asdict(step) for step in made]))
+        pending = [SchemaStep(**step) for step in run.history.state(run.run_id).schema_pending]
+        left = [step for step in pending if not step.after_load]
+        steps = list({step.name: step for step in [*left, *missing]}.values())
+        if not steps:
+            return
+        run.history.append(run.run_id, events.SchemaPlanned(steps=[asdict(step) for step in steps]))
+        made = run.target.apply_schema([step for step in steps if not step.after_load])
+        ours = {step.name: step for step in [*left, *made]}
+        run.history.append(run.run_id, events.SchemaApplied(steps=[asdict(step) for step in ours.values()]))
 
 
 def schema_steps(state: RunState) -> list[SchemaStep]:

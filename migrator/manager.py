@@ -374,7 +374,8 @@ def _finish(run: Run, lease: Lease, verification: VerificationResult, started: f
         ),
     )
     try:
-        lease.release()
+        # Safe to repeat: a release compares the whole marker, and one that lands late finds none, or another's.
+        persist(run.target, lease.release, lambda: 0)
     except MemmigError as error:
         # The run is done; the marker alone is left.
         run.warnings.append(f"the marker is still in the target ({error.message}); `memmig resume` takes it out")

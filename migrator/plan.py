@@ -66,7 +66,7 @@ def _same_place(record: Record, target: Record) -> bool:
     return not isinstance(record, Memory) or (isinstance(target, Memory) and set(record.labels) == set(target.labels))
 
 
-def decide(record: Record, source_digest: str, known: Known) -> tuple[DecidedAction, str]:
+def decide(record: Record, source_digest: str, known: Known) -> tuple[DecidedAction, str]:  # noqa: C901 - a table
     """Return the table's decision for one record, before the conflict policy, and the reason of a conflict."""
     target, base = known.target, known.base
     if target is None:

@@ -51,7 +51,7 @@ class Seen:
     marker: Marker | None
 
 
-def next_action(seen: Seen) -> Action:  # noqa: C901 - a table: one branch per row, in the order of the page
+def next_action(seen: Seen) -> Action:  # noqa: C901, PLR0912 - a table: one branch per row, in the order of the page
     """Return the action of the table's row that fits what is seen."""
     marker = seen.marker
     restarted = seen.identity_held is not None and seen.identity != seen.identity_held

@@ -15,7 +15,7 @@ from journal.chain import Entry
 from migrator.backends.base import Row
 from migrator.codec import load_raw
 from migrator.engine import persist, schema_steps
-from migrator.model import KINDS, Corrupt, digest, field_digests, same_value
+from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Relationship, digest, field_digests, same_value
 from migrator.models import Finding, no_counts
 from migrator.plan import bumped_of, is_written
 from migrator.scan import MAX_FINDINGS
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from journal.chain import StoredEntry
-    from journal.state import BatchStatus
+    from journal.state import BatchStatus, RunState
     from journal.store import Journal
     from migrator.backends.base import Backend, Operation, Raw
     from migrator.hooks import Hooks
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from migrator.model import Kind, Record
 
 _REPLANS = 5
+_WRITTEN = frozenset({"created", "updated", "deleted", "different", "missing"})
 
 #: The order in which kinds of change are undone: what edges need must be there before them, and go after them.
 _STEPS: tuple[tuple[Kind, frozenset[str]], ...] = (
@@ -70,6 +71,7 @@ class Rollback:
     _settled: set[tuple[str, str]] = field(default_factory=set)
     _noted: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
     _mangled: dict[tuple[str, str], str | None] = field(default_factory=dict)  #: digests that the verification found
+    _statuses: dict[int, str] = field(default_factory=dict)  #: batch → its status in the journal
     _going: set[str] = field(default_factory=set)  #: dry run: edges that the run would have deleted by now
 
     def run(self, lease: Lease | None) -> None:
@@ -83,6 +85,8 @@ class Rollback:
         state = self.journal.state(self.run_id)
         if state.epoch_planned:
             lease.settle()
+        if state.rollback_finished is not None:
+            return  # only the release was left, and that is settled
         self.counts = {kind: no_counts() for kind in KINDS}
         self.findings.clear()
         self._settled.clear()
@@ -121,6 +125,9 @@ class Rollback:
     def _undo_all(self, lease: Lease | None) -> None:
         applied: tuple[BatchStatus, ...] = ("applied",)
         state = self.journal.state(self.run_id)
+        self.journal.index_run(self.run_id)
+        self._statuses = {number: batch.status for number, batch in state.batches.items()}
+        self._settled |= self._taken_back(state)
         if any("different" in actions for actions in state.counts().values()):
             for entry in self.journal.entries(self.run_id, statuses=applied):
                 if entry.action == "different":
@@ -134,6 +141,16 @@ class Rollback:
                 done += len(chunk)
                 self.hooks.report("rollback", kind, done, total)
 
+    def _taken_back(self, state: RunState) -> set[tuple[str, str]]:
+        """Return what an earlier rollback of this run took back: what stands there now is a later run's."""
+        before = state.rollback_from if state.status == "rolling-back" else state.last_number
+        applied: tuple[BatchStatus, ...] = ("applied",)
+        return {
+            (entry.kind, entry.entity_id)
+            for entry in self.journal.entries(self.run_id, phase="rollback", statuses=applied)
+            if entry.batch <= before and entry.action in {"deleted", "restored", "unchanged"}
+        }
+
     def _rows(self, kind: Kind, actions: frozenset[str]) -> Iterator[StoredEntry]:
         # A refused batch is proven not to have written, by the target's own answer or by the epoch that was raised
         # over it: nothing in the target can be ours by it.
@@ -142,23 +159,36 @@ class Rollback:
             if entry.kind == kind and entry.action in actions:
                 yield entry
 
-    def _undo(self, kind: Kind, chunk: list[StoredEntry], lease: Lease | None) -> None:
-        waiting = [entry for entry in chunk if (kind, entry.entity_id) not in self._settled]
-        # Two plans of one id in one chunk: the newer first, the older in a later round.
-        for _ in range(_REPLANS):
+    def _undo(self, kind: Kind, chunk: list[StoredEntry], lease: Lease | None, refusals: int = 0) -> None:
+        """Undo rows; a refused group is decided anew, and from the second refusal on in halves."""
+        waiting = [entry for entry in self._still_ours(kind, chunk) if (kind, entry.entity_id) not in self._settled]
+        while waiting:
+            # Two plans of one id in one chunk: the newer first, the older in a later round.
             first: dict[str, StoredEntry] = {}
             later = [entry for entry in waiting if first.setdefault(entry.entity_id, entry) is not entry]
-            refused = self._undo_round(kind, list(first.values()), lease)
-            waiting = refused + [entry for entry in later if (kind, entry.entity_id) not in self._settled]
-            if not waiting:
-                return
-        self._keep(kind, [Undo(entry, "retained", "others keep changing it") for entry in waiting], lease)
+            for refused in self._undo_round(kind, list(first.values()), lease):
+                if refusals >= _REPLANS and len(refused) == 1:
+                    self._keep(kind, [Undo(refused[0], "retained", "others keep changing it")], lease)
+                    continue
+                half = (len(refused) + 1) // 2 if refusals else len(refused)
+                for start in range(0, len(refused), half):
+                    self._undo(kind, refused[start : start + half], lease, refusals + 1)
+            waiting = [entry for entry in later if (kind, entry.entity_id) not in self._settled]
 
-    def _undo_round(self, kind: Kind, entries: list[StoredEntry], lease: Lease | None) -> list[StoredEntry]:
+    def _still_ours(self, kind: Kind, chunk: list[StoredEntry]) -> list[StoredEntry]:
+        """Leave out rows that a server lost and whose record the run then found there: someone else made it."""
+        unsure = [entry.entity_id for entry in chunk if self._statuses.get(entry.batch) != "applied"]
+        if not unsure:
+            return chunk
+        found = self.journal.decided(self.run_id, kind, unsure)
+        theirs = {identity for identity, entry in found.items() if entry.action not in _WRITTEN}
+        return [e for e in chunk if self._statuses.get(e.batch) == "applied" or e.entity_id not in theirs]
+
+    def _undo_round(self, kind: Kind, entries: list[StoredEntry], lease: Lease | None) -> list[list[StoredEntry]]:
         decided = self._decide(kind, entries, dry=lease is None)
         self._note_undone(kind, [undo for undo in decided if not undo.action], lease)
         self._keep(kind, [undo for undo in decided if undo.action == "retained"], lease)
-        refused: list[StoredEntry] = []
+        refused: list[list[StoredEntry]] = []
         groups: dict[tuple[Operation, str], list[Undo]] = {}
         for undo in decided:
             if undo.row is not None and undo.operation is not None:
@@ -167,7 +197,7 @@ class Rollback:
                 groups.setdefault((undo.operation, self.target.form.shape(kind, raw)), []).append(undo)
         for group, some in groups.items():
             if lease is not None and not self._send(kind, group, some, lease):
-                refused += [undo.entry for undo in some]
+                refused.append([undo.entry for undo in some])
                 continue
             for undo in some:
                 self.counts[kind][undo.action] += 1
@@ -200,10 +230,12 @@ class Rollback:
     def _decide(self, kind: Kind, entries: list[StoredEntry], *, dry: bool) -> list[Undo]:
         there = self.target.lookup(kind, dict.fromkeys(entry.entity_id for entry in entries))
         decided = [self._decide_one(kind, entry, there.get(entry.entity_id)) for entry in entries]
-        going = [undo.entry.entity_id for undo in decided if undo.operation == "delete"]
-        if not going:
+        touched = [undo.entry.entity_id for undo in decided if undo.operation is not None]
+        if not touched:
             return decided
-        rivals = self.journal.other_holders(self.pair, self.target_store, kind, going)
+        going = [undo.entry.entity_id for undo in decided if undo.operation == "delete"]
+        rivals = self.journal.other_holders(self.pair, self.target_store, kind, touched)
+        lacking = self._lacking_ends(decided) if kind == "relationship" else {}
         hanging = self.target.attached(going) if kind == "memory" else {}
         if dry and kind == "relationship":
             self._going.update(going)
@@ -211,17 +243,33 @@ class Rollback:
         for undo in decided:
             identity = undo.entry.entity_id
             edges = [edge for edge in hanging.get(identity, ()) if edge not in self._going]
-            if undo.operation != "delete":
+            if undo.operation is None:
                 found.append(undo)
             elif rivals.get(identity):
                 also = ", ".join(sorted(rivals[identity]))
                 found.append(Undo(undo.entry, "retained", f"also kept in this target by {also}"))
+            elif identity in lacking:
+                found.append(Undo(undo.entry, "retained", f"its end is gone: {lacking[identity]}"))
             elif edges:
                 reason = f"relationships that stay hang on it: {', '.join(edges[:3])}"
                 found.append(Undo(undo.entry, "retained", reason))
             else:
                 found.append(undo)
         return found
+
+    def _lacking_ends(self, decided: list[Undo]) -> dict[str, str]:
+        """Return the edges that cannot be put back, and the end that each lacks."""
+        ends: dict[str, tuple[str, str]] = {}
+        for undo in decided:
+            if undo.operation in {"create", "replace"} and undo.row is not None and undo.row.new is not None:
+                edge = self.target.form.decode("relationship", undo.row.new)
+                if isinstance(edge, Relationship):
+                    ends[edge.id] = (edge.from_id, edge.to_id)
+        there = (
+            self.target.lookup("memory", dict.fromkeys(end for pair in ends.values() for end in pair)) if ends else {}
+        )
+        lacking = ((identity, [end for end in pair if end not in there]) for identity, pair in ends.items())
+        return {identity: gone[0] for identity, gone in lacking if gone}
 
     def _decide_one(self, kind: Kind, entry: StoredEntry, raw: Raw | None) -> Undo:
         record = None if raw is None else self.target.form.decode(kind, raw)
@@ -261,13 +309,16 @@ class Rollback:
         if record is None or isinstance(record, Corrupt):
             return Undo(entry, "retained", "changed since by someone else")
         digests = field_digests(record)
+        bumped = READ_BUMPED_FIELDS if kind == "memory" else frozenset[str]()
         changed = sorted(name for name, value in written.items() if digests.get(name) != value)
-        if changed and not self.force:
+        mangled = digest(record) == self._mangled.get((entry.kind, entry.entity_id), "")
+        if set(changed) - bumped and not mangled and not self.force:
             return Undo(entry, "retained", "changed since by someone else: " + ", ".join(changed))
         form = self.target.form
         # What was written, laid over what stood there before, gives what stands there now: nobody else wrote.
         untouched = not changed and same_value(form.graft(kind, before, raw, list(written)), raw)
-        new = before if untouched else form.graft(kind, raw, before, list(written))
+        back = [name for name in written if name not in bumped or name not in changed or self.force]
+        new = before if untouched or mangled else form.graft(kind, raw, before, back)
         moved = kind == "relationship" and {":type", ":from", ":to"} & written.keys()
         return Undo(entry, "restored", "", Row(entry.entity_id, raw, new), "replace" if moved else "update", now)
 
