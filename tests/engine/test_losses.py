@@ -57,6 +57,20 @@ def test_decisions_since_the_last_barrier_are_void_even_if_no_batch_is_lost(worl
     assert arrived(world)
 
 
+def test_decisions_are_void_when_a_restarted_server_kept_a_batch_that_it_never_acknowledged(world: World) -> None:
+    network = world.network()
+    network.after("write", lambda: others_write_equal_ones(world))
+    network.kill("after", "write", nth=2)
+    with pytest.raises(Killed):
+        world.migrate()
+    store = world.target_store
+    store.nodes = {name: raw for name, raw in store.nodes.items() if name not in {"m3", "m4", "m5"}}
+    store.identity = "restarted"
+    result = world.migrate(resume=True)
+    assert (result.memories["created"], result.exit_code) == (8, 0)
+    assert arrived(world)
+
+
 def test_a_record_that_others_deleted_after_it_had_landed_is_not_made_again(world: World) -> None:
     """The batch landed, its acknowledgement did not; then somebody deleted a record of it."""
     die(world, "after", "write", nth=2)
@@ -113,6 +127,21 @@ def test_a_server_that_restarted_during_the_barrier_made_nothing_durable(world: 
     network.before("barrier", world.target_store.restart, nth=2)
     result = world.migrate(verify=False)
     assert any("lost" in warning for warning in result.warnings)
+    assert arrived(world)
+
+
+def test_a_server_that_restarted_during_the_barrier_with_our_marker_may_have_lost_others_records(world: World) -> None:
+    store = world.target_store
+    world.source_store.edges.clear()
+    network = world.network()
+    network.after("write", lambda: others_write_equal_ones(world))
+
+    def restarted() -> None:
+        store.nodes = {name: raw for name, raw in store.nodes.items() if name not in {"m3", "m4", "m5"}}
+        store.identity = "restarted"
+
+    network.before("barrier", restarted, nth=2)
+    assert world.migrate(verify=False).exit_code == 0
     assert arrived(world)
 
 
