@@ -12,6 +12,7 @@ import pytest
 
 from journal.store import Journal
 from migrator import manager
+from migrator.backends import registry
 from migrator.backends.memory import STORES, MemoryBackend, MemoryStore
 from migrator.errors import OutcomeUnknown
 from migrator.models import BackendConfig, BackendType, MigrationOptions
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from journal.events import Event
+    from migrator.backends.base import Backend
     from migrator.models import MigrationResult, Role
 
 #: The methods of a target that change it, or after which the engine believes something.
@@ -122,7 +124,7 @@ class Network:
 class Networked:
     """A target behind a :class:`Network`."""
 
-    def __init__(self, backend: MemoryBackend, network: Network) -> None:
+    def __init__(self, backend: Backend, network: Network) -> None:
         self._backend = backend
         self._network = network
 
@@ -182,7 +184,7 @@ class World:
         network = Network()
 
         def opened(config: BackendConfig, *, role: Role) -> Any:
-            backend = MemoryBackend(config, role=role)
+            backend = ORIGINAL_OPEN(config, role=role)
             return Networked(backend, network) if role == "to" else backend
 
         def append(journal: Journal, run_id: str, *events: Any, entries: Any = ()) -> None:
@@ -249,6 +251,7 @@ class World:
 
 
 ORIGINAL_APPEND = Journal.append
+ORIGINAL_OPEN = registry.open_backend
 
 
 def contents(store: MemoryStore) -> tuple[Any, Any, Any]:
