@@ -140,6 +140,9 @@ def _held(state: RunState, event: ev.RunClaimed | ev.EpochRaised, _at: datetime)
 
 def _released(state: RunState, _event: ev.MarkerReleased, _at: datetime) -> None:
     state.released = True
+    if state.rollback_finished is not None and not state.rollback_finished.retained:
+        # Dropped with the rollback; what stands under these names from now on is a later run's, or somebody else's.
+        state.schema_planned, state.schema_applied, state.schema_pending = [], [], []
 
 
 def _planned(state: RunState, event: ev.Planned, _at: datetime) -> None:

@@ -245,9 +245,14 @@ class Lease:
             raise StoreRefused(msg, hint="let the other run finish, then start again")
         identity = self._backend.identity()
         self._journal.append(self._run_id, events.RunClaimed(epoch=epoch, identity=identity, marker=_as_dict(marker)))
-        if not self._raise(self._journal.state(self._run_id), Action.CONTINUE, marker, identity):
+        restarted = not state.claimed and state.identity not in {None, identity}
+        action = Action.LOST if restarted else Action.CONTINUE
+        if not self._raise(self._journal.state(self._run_id), action, marker, identity):
             msg = "the marker was changed right after it had been claimed"
             raise TargetChanged(msg, hint="another process holds this run; let it finish")
+        if restarted:
+            msg = "the target's server restarted while it was claimed"
+            raise OutcomeUnknown(msg)
 
     def note(self, kind: Kind, entries: Sequence[Entry]) -> None:
         """Journal decisions that write nothing to the target: unchanged, conflict, quarantined, foreign, retained."""

@@ -104,8 +104,9 @@ class Rollback:
         )
         if lease.held:
             lease.release()
-        else:
+        elif schema_steps(state):
             self.drop_schema()
+            self.journal.append(self.run_id, events.MarkerReleased())
 
     def _count_earlier_attempts(self) -> None:
         """Count what this rollback did, from its opening on: a crash may have split it into several attempts."""

@@ -132,7 +132,8 @@ class InRun:
             gone = self._in_scope[kind] - seen
             if gone > 0:
                 # The source lost records since they were imported: it moved on, which is no error.
-                self._tally.changing += gone - self._compare_gone(kind)
+                compared = self._compare_gone(kind)
+                self._tally.changing += gone - compared
         return self._tally.result()
 
     def _compare_all(self, kind: Kind) -> int:

@@ -12,7 +12,7 @@ from migrator.backends._cypher import MADE_ID, MARKER_LABEL, SCRATCH_LABEL, Cyph
 from migrator.backends._falkor_lookup import Finder
 from migrator.backends._falkor_read import NOT_OURS, Reader
 from migrator.backends._falkor_wire import GraphAbsent, ServerSaid, Wire
-from migrator.backends._falkor_write import ONE_MARKER, Writer, guarded
+from migrator.backends._falkor_write import ONE_MARKER, OUR_MARKER, Writer, guarded
 from migrator.backends.base import Inventory, Marker, SchemaStep, StoreInfo, WriteOutcome
 from migrator.errors import StoreRefused, StoreUnreachable
 from migrator.model import Corrupt, Relationship
@@ -251,7 +251,7 @@ class FalkorStore:
         if not self._exists():
             return False
         if new is None:
-            released = bool(self._wire.write(f"{ONE_MARKER}DELETE k RETURN 1", {"marker": asdict(expected)}))
+            released = bool(self._wire.write(f"{OUR_MARKER}DELETE k RETURN 1", {"marker": asdict(expected)}))
             if released and self._to_drop:
                 self.drop_schema(self._to_drop)
             return released

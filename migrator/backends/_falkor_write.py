@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from migrator.backends._cypher import MARKER_LABEL, quoted
-from migrator.backends.memory import same
+from migrator.model import same_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: Leaves one row, with the marker as ``k``, where exactly one marker is there and equals $marker in every field.
 _IS_OURS = "size(ks) = 1 AND properties(ks[0]) = $marker"
 ONE_MARKER = f"MATCH (k:{MARKER_LABEL}) WITH collect(k) AS ks WHERE {_IS_OURS} WITH ks[0] AS k "
+#: The same where others may stand beside it.
+OUR_MARKER = f"MATCH (k:{MARKER_LABEL}) WHERE properties(k) = $marker "
 _NUMBERS = (int, float)
 
 
@@ -99,7 +101,9 @@ def changes(expected: Raw, new: Raw) -> dict[str, Value]:
     """Return the parts of a row that :func:`change` writes: ``c``, keys to set (null removes), and ``z``."""
     before, after = expected["properties"], new["properties"]
     found: dict[str, Value] = dict.fromkeys(before.keys() - after.keys())
-    found.update({name: value for name, value in after.items() if name not in before or not same(before[name], value)})
+    found.update(
+        {name: value for name, value in after.items() if name not in before or not same_value(before[name], value)}
+    )
     return {"c": found, "z": {name: None for name in found if name in before and before[name] == found[name]}}
 
 

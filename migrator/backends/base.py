@@ -192,7 +192,8 @@ class Backend(Protocol):
     def swap_marker(self, expected: Marker | None, new: Marker | None) -> bool:
         """Compare-and-set on the whole marker, one atomic unit, sent once: claim, raise, release and withdraw.
 
-        ``expected`` None = no marker at all may be there; otherwise exactly one, equal in every field.
+        ``expected`` None = no marker at all may be there; otherwise exactly one, equal in every field. Only a removal
+        (``new`` None) may find others beside it: that is how a claim that met another one is withdrawn.
         Claiming makes what the marker needs (SQLite: table ``_memmig``), removing it removes that too.
         Returns False, with nothing changed, where the comparison fails.
         """

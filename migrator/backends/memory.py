@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from migrator.models import BackendConfig, Role
 
 
-same = same_value
-
-
 def _new_identity() -> str:
     return uuid.uuid4().hex
 
@@ -199,6 +196,9 @@ class MemoryBackend:
 
     def swap_marker(self, expected: Marker | None, new: Marker | None) -> bool:
         """See :class:`~migrator.backends.base.Backend`."""
+        if expected is not None and new is None and expected in self.store.markers:
+            self.store.markers.remove(expected)
+            return True
         if self.store.markers != ([] if expected is None else [expected]):
             return False
         self.store.markers = [] if new is None else [new]

@@ -228,9 +228,12 @@ def test_a_marker_that_differs_in_any_field_fences(target: Target, field: str) -
 def test_two_markers_or_none_fence(target: Target, falkordb_server: FalkorServer) -> None:
     raw = target.encoded(memory("a"))
     batch = Batch(number=1, digest="d", kind="memory", operation="create", shape="Memory", rows=[Row("a", None, raw)])
-    falkordb_server.query("memorygraph", "MATCH (k:_Memmig) WITH properties(k) AS p CREATE (n:_Memmig) SET n = p")
+    second = "MATCH (k:_Memmig) WITH properties(k) AS p CREATE (n:_Memmig) SET n = p SET n.owner = 'somebody else'"
+    falkordb_server.query("memorygraph", second)
     assert target.backend.write(batch, target.marker) is MARKER
-    assert not target.backend.swap_marker(target.marker, None)
+    assert not target.backend.swap_marker(target.marker, START)
+    assert target.backend.swap_marker(target.marker, None), "a claim that met another one is withdrawn"
+    assert [marker.owner for marker in target.backend.markers()] == ["somebody else"]
     falkordb_server.query("memorygraph", "MATCH (k:_Memmig) DELETE k")
     assert target.backend.write(batch, target.marker) is MARKER
     assert not target.backend.swap_marker(target.marker, START)
