@@ -31,7 +31,7 @@ test: environment lint typecheck ## style, types, import directions, and the who
 
 .PHONY: test-long
 test-long: environment ## what takes minutes: crash sweeps, large stores
-	@$(PYTEST) -m long $(ARGS)
+	@$(PYTEST) --dist load -m long $(ARGS)
 
 .PHONY: bench
 bench: environment ## speed and memory, printed as a table
