@@ -1,7 +1,7 @@
 """Every point there is, on every kind of target: a run that is resumed, one that is taken back, a rollback.
 
-``MEMMIG_SWEEP_STEP=1`` visits each point (more than an hour on 2 cores); by default every 8th, beginning elsewhere for each
-kind of target, test and end, so that together they visit all kinds of points.
+``MEMMIG_SWEEP_STEP=1`` visits each point (more than an hour on 2 cores); by default every 8th, beginning elsewhere for
+each kind of target, test and end, so that together they visit all kinds of points.
 """
 
 from __future__ import annotations
