@@ -82,8 +82,10 @@ def open_state(world: World, identity: str) -> str | None:
 # --- rollback ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_second_rollback_leaves_what_a_later_run_wrote(world: World) -> None:
+@pytest.mark.parametrize("title", ["m1", "theirs"], ids=["all", "one retained"])
+def test_a_second_rollback_leaves_what_a_later_run_wrote(world: World, title: str) -> None:
     first = world.migrate().run_id
+    world.target_store.nodes["m1"]["properties"]["title"] = title
     world.rollback(first)
     world.migrate()
     before = contents(world.target_store)
@@ -175,7 +177,6 @@ def test_a_counter_bumped_by_reading_does_not_keep_an_update(world: World) -> No
 
 
 def test_a_lost_row_that_somebody_else_made_is_theirs(world: World) -> None:
-    """Created, lost by the server, made equally by somebody else, found unchanged by the resume."""
     die(world, "after", "write", nth=2)
     world.target_store.restart()
     assert "m0" not in world.target_store.nodes
@@ -367,7 +368,6 @@ def test_what_changes_in_the_source_during_the_run_stays_open(world: World, monk
 
 
 def test_a_source_that_goes_back_does_not_close_a_conflict(world: World) -> None:
-    """Only the target differs from the base now, which alone would be a foreign change."""
     world.migrate()
     world.source_store.nodes["m2"]["properties"]["title"] = "ours"
     world.target_store.nodes["m2"]["properties"]["title"] = "theirs"
