@@ -119,7 +119,11 @@ class Rollback:
 
     def drop_schema(self) -> None:
         """Drop what of the target's schema the run made and is empty now; repeatable."""
-        steps = schema_steps(self.journal.state(self.run_id))
+        runs = self.journal.runs()
+        own = next(number for number, run in enumerate(runs) if run.run_id == self.run_id)
+        later = [run for run in runs[own + 1 :] if run.opened and run.opened.target_store == self.target_store]
+        theirs = {step["name"] for run in later for step in run.schema_applied}
+        steps = [step for step in schema_steps(runs[own]) if step.name not in theirs]
         if steps:
             self.target.drop_schema(steps)
 
