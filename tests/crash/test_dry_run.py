@@ -44,8 +44,12 @@ def _place(kind: str, side: str, folder: Path, servers: dict[str, FalkorServer])
 def _everything(folder: Path, servers: dict[str, FalkorServer]) -> dict[str, Any]:
     found: dict[str, Any] = {"here": listing(folder)}
     for side, server in servers.items():
-        # Its log of the connections that it had is the server's own affair.
-        found[side] = {name: one for name, one in listing(server.folder).items() if name != "log"}
+        # The log of its connections, and what it notes of queries that it was asked (telemetry), are the server's own
+        # affair: of the append-only file the commands on graphs count.
+        own = {"log", *(f"appendonlydir/{file.name}" for file in server.folder.glob("appendonlydir/*.incr.aof"))}
+        found[side] = {name: one for name, one in listing(server.folder).items() if name not in own}
+        for file in sorted(server.folder.glob("appendonlydir/*.incr.aof")):
+            found[f"{side} {file.name}"] = file.read_bytes().count(b"GRAPH.")
         with server.client() as client:
             found[f"{side} graphs"] = sorted(client.execute_command("GRAPH.LIST"))
     return found
