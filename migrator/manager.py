@@ -31,7 +31,7 @@ from migrator.errors import (
 )
 from migrator.hooks import Hooks
 from migrator.model import KINDS
-from migrator.models import MigrationOptions, MigrationResult, VerificationResult
+from migrator.models import MigrationOptions, MigrationResult, ValidationResult, VerificationResult
 from migrator.places import default_journal
 from migrator.scan import scan_source
 from migrator.stores import Stores, code_version, config_of, connect, no_secrets, open_stores, owner_of, plain_config
@@ -55,6 +55,7 @@ __all__ = [
     "run_resume",
     "run_rollback",
     "run_unlock",
+    "run_validate",
     "run_verify",
     "run_verify_stores",
 ]
@@ -97,6 +98,7 @@ def run_migrate(
     Raises UnfinishedRun where an open run stands in the way and ``resume`` was not asked for.
     """
     hooks = hooks or Hooks()
+    options.validate()
     options = replace(options, on_conflict="skip") if options.skip_duplicates else options
     source = replace(source, all_labels=options.all_labels)
     target = replace(target, all_labels=options.all_labels)
@@ -404,6 +406,7 @@ def _dry_run(
         if journal_path.exists():
             journal = stack.enter_context(Journal.open(journal_path, mode="read"))
             _open_run(journal, stores, resume=False)
+        refuse_alien_marker(stores.target, journal="" if journal is None else journal.id)
         run = _make_run(journal, "", stores, options, hooks, scanned, empty=False)
         Forward(run, None)()
         found = scanned.result()
@@ -432,6 +435,19 @@ def _estimate(run: Run, seconds: float) -> float:
     """Return about how long the run would take: it reads both sides once more than the dry run, and writes."""
     writes = sum(run.counts[kind][key] for kind in KINDS for key in ("created", "updated"))
     return 2 * seconds + writes / _WRITES_PER_SECOND
+
+
+def run_validate(
+    source: BackendConfig, target: BackendConfig, options: MigrationOptions, *, hooks: Hooks | None = None
+) -> ValidationResult:
+    """Read the whole source and say what the target cannot hold exactly; writes nothing anywhere."""
+    options.validate()
+    source = replace(source, all_labels=options.all_labels)
+    target = replace(target, all_labels=options.all_labels)
+    with ExitStack() as stack:
+        stores = open_stores(stack, source, target, write=False)
+        size = stores.batch_size(options)
+        return scan_source(stores.source, stores.target.form, size, hooks or Hooks()).result()
 
 
 def run_resume(
@@ -507,6 +523,12 @@ class MigrationManager:
             journal_path=self._journal_path,
             hooks=self._hooks,
         )
+
+    async def validate(
+        self, source: BackendConfig, target: BackendConfig, options: MigrationOptions | None = None
+    ) -> ValidationResult:
+        """Say what of ``source`` the target cannot hold exactly; see :func:`run_validate`."""
+        return await asyncio.to_thread(run_validate, source, target, options or MigrationOptions(), hooks=self._hooks)
 
     async def resume(self, run_id: str | None = None) -> MigrationResult | None:
         """Go on with an open run; see :func:`run_resume`."""

@@ -103,6 +103,26 @@ class MigrationOptions:
     overlap: str | None = None
     full_every: str | None = None
 
+    def validate(self) -> None:
+        """Raise UsageError for what is no choice, contradicts itself, or comes with a later version."""
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                msg = f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}"
+                raise UsageError(msg, hint=f"the default is {choices[0]}")
+        if self.batch_size is not None and self.batch_size < 1:
+            msg = f"batch_size is at least 1, not {self.batch_size}"
+            raise UsageError(msg, hint="leave it away: each store has a size of its own")
+        if self.skip_duplicates and self.on_conflict != "skip":
+            msg = f"skip_duplicates and on_conflict={self.on_conflict} contradict each other"
+            raise UsageError(msg, hint="give one of them")
+        later = ("since", "delete", "max_delete", "overlap", "full_every")
+        asked = [name for name in later if getattr(self, name)] + ["newest"] * (self.on_conflict == "newest")
+        if asked:
+            msg = f"not yet: {', '.join(asked)} comes with a later version of memmig"
+            raise UsageError(msg, hint="leave it away")
+
+
+_CHOICES = {"on_conflict": ("skip", "overwrite", "newest", "fail"), "on_unstorable": ("stop", "quarantine")}
 
 #: The keys of a kind's counts, in the order in which they are shown (DESIGN's JSON).
 COUNT_KEYS = (

@@ -109,7 +109,7 @@ def _roll_back_one(
             rollback.run(None)
             return _rollback_result(rollback, "dry-run", info, hooks.monotonic() - started)
         close_left(journal, target, state.opened.target_store, hooks, but=run_id)
-        refuse_alien_marker(target, but=(journal.id, run_id))
+        refuse_alien_marker(target, journal=journal.id, run=run_id)
         if state.status != "rolling-back":
             journal.append(run_id, events.RollbackOpened(reason="asked for", force=force))
         lease = rollback_lease(rollback, journal, hooks)
@@ -164,10 +164,13 @@ def close_left(journal: Journal, target: Backend, target_store: str, hooks: Hook
             rollback_lease(rollback, journal, hooks).settle()
 
 
-def refuse_alien_marker(target: Backend, but: tuple[str, str] | None = None) -> None:
-    """Raise StoreRefused, naming the owner, where any marker stands in the target but that of this (journal, run)."""
+def refuse_alien_marker(target: Backend, *, journal: str = "", run: str = "") -> None:
+    """Raise StoreRefused, naming the owner, where a marker stands in the target that is not of this journal and run.
+
+    ``run`` "" = any run of the journal; ``journal`` "" = no marker at all may stand there.
+    """
     for marker in target.markers():
-        if (marker.journal, marker.run) == but:
+        if journal and marker.journal == journal and run in {"", marker.run}:
             continue
         msg = f"run {marker.run} holds the target, by the journal {marker.owner}"
         raise StoreRefused(msg, hint="finish or roll back that run there, or `memmig unlock --to …`")

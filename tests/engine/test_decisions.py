@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ import pytest
 
 from journal.store import Journal
 from migrator import manager
+from migrator.backends.base import Marker
 from migrator.backends.memory import MemoryBackend
-from migrator.errors import ConflictFound, StoreRefused, UnfinishedRun, Unstorable
+from migrator.errors import ConflictFound, StoreRefused, UnfinishedRun, Unstorable, UsageError
 from migrator.model import Problem
 from tests.engine.conftest import Fate, Killed, contents, edge, memory
 
@@ -244,6 +246,40 @@ def test_a_source_that_is_written_to_while_it_is_counted_is_counted_again(
     monkeypatch.setattr(MemoryBackend, "inventory", lambda self: replace(original(self), relationships=999))
     with pytest.raises(StoreRefused, match="999"):
         world.migrate()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"since": "2026-01-01"},
+        {"delete": True},
+        {"on_conflict": "newest"},
+        {"on_conflict": "nonsense"},
+        {"on_unstorable": "drop"},
+        {"batch_size": -5},
+        {"skip_duplicates": True, "on_conflict": "overwrite"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_cannot_be_done_is_refused_not_ignored(world: World, options: dict[str, object], dry_run: bool) -> None:
+    with pytest.raises(UsageError):
+        world.migrate(dry_run=dry_run, **options)
+    assert "m0" not in world.target_store.nodes
+
+
+def test_the_dry_run_refuses_a_target_that_another_journal_holds(world: World) -> None:
+    world.target_store.markers.append(Marker(journal="j", run="r", epoch=1, batch=0, digest="", owner="another host"))
+    with pytest.raises(StoreRefused, match="another host"):
+        world.migrate(dry_run=True)
+
+
+def test_validate_names_what_the_target_cannot_hold(world: World) -> None:
+    world.source_store.edges["loose"] = edge("loose", "m0", "nowhere")
+    found = asyncio.run(manager.MigrationManager(world.journal).validate(world.source, world.target))
+    assert (found.memories, found.relationships, found.problems) == (8, 17, 1)
+    assert found.findings[0].id == "loose"
+    assert not world.journal.exists()
 
 
 def test_an_open_run_stands_in_the_way_of_a_new_one(world: World) -> None:
