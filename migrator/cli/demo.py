@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _SOURCE, _TARGET, _LITE, _JOURNAL = "memories-0.12.db", "memories-0.13.db", "graph.db", "journal.db"
 #: What an earlier demo left: these, and what engines put beside them under these names.
 _OURS = (_SOURCE, _TARGET, _LITE, _JOURNAL)
+#: Stands in every folder that a demo began in: without it, a file of one of these names is somebody's own.
+_SENTINEL = ".memmig-demo"
 _SHOWN_STEPS = 8
 
 
@@ -71,13 +73,18 @@ def _place(folder: Path, *, temporary: bool) -> Iterator[Path]:
         return
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        left = [path for path in folder.iterdir() if path.is_file() and path.name.startswith(_OURS)]
+        sentinel = folder / _SENTINEL
+        ours = (_SENTINEL, *_OURS) if sentinel.is_file() and not sentinel.is_symlink() else ()
+        left = [path for path in folder.iterdir() if ours and path.is_file() and path.name.startswith(ours)]
         alien = sorted(path.name for path in folder.iterdir() if path not in left)
         if alien:
             message = f"the folder {folder} holds something that is not the demo's: {alien[0]}"
             raise UsageError(message, hint="give another one with --folder")
+        # First the sentinel, so that a demo that is killed on the way leaves a folder that the next one may clear.
+        sentinel.write_text("memmig demo made this folder and clears it when it is run again.\n", encoding="utf-8")
         for path in left:
-            path.unlink()
+            if path != sentinel:
+                path.unlink()
     except OSError as error:
         message = f"the folder {folder} cannot be used: {error.strerror}"
         raise StoreRefused(message, hint="give another one with --folder, or use --temporary") from error

@@ -6,6 +6,8 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -37,8 +39,10 @@ def test_a_temporary_demo_leaves_nothing(memmig: Memmig, tmp_path: Path) -> None
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_folder_of_somebody_else_is_left_alone(memmig: Memmig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["mine.txt", "graph.db", "journal.db", "memories-0.13.db"])
+def test_a_folder_of_somebody_else_is_left_alone(name: str, memmig: Memmig, tmp_path: Path) -> None:
     (tmp_path / "memmig-demo").mkdir()
-    (tmp_path / "memmig-demo" / "mine.txt").write_text("mine")
+    (tmp_path / "memmig-demo" / name).write_text("mine")
     assert memmig("demo").returncode == 2
-    assert [path.name for path in (tmp_path / "memmig-demo").iterdir()] == ["mine.txt"]
+    assert [path.name for path in (tmp_path / "memmig-demo").iterdir()] == [name]
+    assert (tmp_path / "memmig-demo" / name).read_text() == "mine"
