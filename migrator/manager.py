@@ -24,7 +24,6 @@ from migrator.errors import (
     NoSuchRun,
     StoreRefused,
     TargetChanged,
-    UnfinishedRun,
     Unstorable,
     UsageError,
     VerificationFailed,
@@ -34,6 +33,7 @@ from migrator.model import KINDS
 from migrator.models import MigrationOptions, MigrationResult, ValidationResult, VerificationResult
 from migrator.places import default_journal
 from migrator.scan import scan_source
+from migrator.standing import kept_config, kept_options, open_run
 from migrator.stores import Stores, code_version, config_of, connect, no_secrets, open_stores, owner_of, plain_config
 from migrator.takeback import close_left, refuse_alien_marker, rollback_lease, rollback_of, run_rollback
 from migrator.verify import Expected, InRun, expected_of, written_rows
@@ -62,7 +62,6 @@ __all__ = [
 
 #: Written, journalled and read back again; measured with bench/run.py on 2 cores, SQLite and FalkorDB.
 _WRITES_PER_SECOND = 12_000
-_FREE_OPTIONS = {"batch_size", "dry_run", "verbose"}
 
 
 def _result(run: Run, status: str, **changes: Any) -> MigrationResult:  # noqa: ANN401 - fields of the result
@@ -111,10 +110,10 @@ def run_migrate(
         journal = stack.enter_context(Journal.open(journal_path)) if journal_path.exists() else None
         ends = stack.enter_context(ExitStack())
         stores = open_stores(ends, source, target, write=True)
-        state = None if journal is None else _open_run(journal, stores, resume)
+        state = None if journal is None else open_run(journal, stores, resume)
         if state is not None and state.opened is not None:
-            options = _kept_options(state, options)
-            kept = _kept_config(state.opened.source, source), _kept_config(state.opened.target, target)
+            options = kept_options(state, options)
+            kept = kept_config(state.opened.source, source), kept_config(state.opened.target, target)
             if kept != (source, target):
                 ends.close()
                 source, target = kept
@@ -174,53 +173,6 @@ def _make_run(
         target_was_empty=empty,
         warnings=warnings,
     )
-
-
-def _open_run(journal: Journal, stores: Stores, resume: bool | str) -> RunState | None:
-    """Return the run to resume, or None for a new one; raise where an open run stands in the way."""
-    open_runs = [state for state in journal.runs() if state.unfinished and state.opened is not None]
-    if isinstance(resume, str):
-        state = journal.state(journal.resolve(resume))
-        if state.opened is None or state.opened.pair != stores.pair:
-            msg = f"run {state.run_id} belongs to other stores"
-            raise UsageError(msg, hint=f"`memmig resume {state.run_id}` takes its own")
-        open_runs = [state] if state.unfinished else []
-        if not open_runs:
-            msg = f"run {state.run_id} is {state.status}: there is nothing to resume"
-            raise UsageError(msg, hint="leave --resume away to start a new run")
-    standing = [s for s in open_runs if s.opened is not None and s.opened.target_store == stores.target_store]
-    for state in standing:
-        if state.status == "rolling-back":
-            msg = f"the rollback of run {state.run_id} is not finished"
-            raise UnfinishedRun(msg, hint=f"finish it: `memmig rollback {state.run_id}`")
-        if not resume or state.opened is None or state.opened.pair != stores.pair:
-            msg = f"run {state.run_id} on this target is not finished"
-            raise UnfinishedRun(msg, hint=f"`memmig resume {state.run_id}` or `memmig rollback {state.run_id}`")
-    return standing[-1] if standing else None
-
-
-def _kept_options(state: RunState, asked: MigrationOptions) -> MigrationOptions:
-    """Return the options of the run's beginning; a different one that was asked for is refused."""
-    assert state.opened is not None  # noqa: S101 - only opened runs are resumed
-    known = {f.name for f in fields(MigrationOptions)}
-    kept = MigrationOptions(**{key: value for key, value in state.opened.options.items() if key in known})
-    plain = MigrationOptions()
-    for name in sorted(known - _FREE_OPTIONS):
-        value = getattr(asked, name)
-        if value != getattr(plain, name) and value != getattr(kept, name):
-            msg = f"the run began with {name} = {getattr(kept, name)!r} and keeps that"
-            raise UsageError(msg, hint="resume it without that option")
-    return replace(kept, batch_size=asked.batch_size)
-
-
-def _kept_config(began: dict[str, Any], asked: BackendConfig) -> BackendConfig:
-    """Return how the run reads or writes a store: as it began; a different layout that was asked for is refused."""
-    kept = config_of(began)
-    if asked.layout not in {None, kept.layout}:
-        msg = f"the run began with the layout {kept.layout or 'of the file'} and keeps that"
-        raise UsageError(msg, hint="resume it without --layout and --from-layout")
-    names = ("layout", "all_labels", "label", "id_property")
-    return replace(asked, **{name: getattr(kept, name) for name in names})
 
 
 def _preflight(stores: Stores, options: MigrationOptions, hooks: Hooks, *, resuming: bool) -> tuple[Scanned, bool]:
@@ -405,7 +357,7 @@ def _dry_run(
         journal = None
         if journal_path.exists():
             journal = stack.enter_context(Journal.open(journal_path, mode="read"))
-            _open_run(journal, stores, resume=False)
+            open_run(journal, stores, resume=False)
         refuse_alien_marker(stores.target, journal="" if journal is None else journal.id)
         run = _make_run(journal, "", stores, options, hooks, scanned, empty=False)
         Forward(run, None)()
