@@ -26,6 +26,7 @@ from migrator.model import (
     Relationship,
     canonical,
     kind_of,
+    property_of,
 )
 
 if TYPE_CHECKING:
@@ -206,13 +207,12 @@ class Form012(_SqliteForm):
     def graft(self, kind: Kind, onto: Raw, source: Raw, fields: Sequence[str]) -> Raw:
         """Return ``onto`` with the named properties of ``source``; other members of the JSON keep their bytes."""
         found = dict(onto)
-        plain = [field for field in fields if not field.startswith(":")]
+        plain = [name for name in map(property_of, fields) if name is not None]
         if plain:
             found["properties"] = text_json.graft(onto["properties"], source["properties"], plain)
-        for field in fields:
-            column = _ENDS[field] if field.startswith(":") else field
-            if field.startswith(":") or column in self._DATA_COLUMNS[kind]:
-                found[column] = source[column]
+        columns = {_ENDS[field] for field in fields if property_of(field) is None}
+        for column in columns.union(name for name in plain if name in self._DATA_COLUMNS[kind]):
+            found[column] = source[column]
         return found
 
     def problems(self, record: Record) -> Sequence[Problem]:
@@ -343,8 +343,9 @@ class Form013(_SqliteForm):
         if inner:
             found["context"] = text_json.graft(onto["context"] or "{}", source["context"] or "{}", inner)
         for field in fields:
-            column = _ENDS[field] if field.startswith(":") else field
-            if column in found and (field.startswith(":") or field in self._affinity[kind]):
+            name = property_of(field)
+            column = _ENDS[field] if name is None else name
+            if column in found and (name is None or name in self._affinity[kind]):
                 found[column] = source[column]
         return found
 

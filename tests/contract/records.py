@@ -88,7 +88,9 @@ _EDGE_FIELDS = {
     "valid_until": _mostly(_time),
     "invalidated_by": _mostly(_text),
 }
-_unknown = st.dictionaries(st.sampled_from(["x", "label", "from_id", "we ird", "properties"]), _anything, max_size=2)
+#: Names of unknown properties: also those of columns, and with a colon before them those of the forms' own fields.
+_NAMES = ["x", ":x", "::x", ":labels", "::labels", ":type", ":from", "label", "from_id", "we ird", "properties"]
+_unknown = st.dictionaries(st.sampled_from(_NAMES), _anything, max_size=2)
 ids = st.one_of(st.sampled_from(nasty_values.IDS), st.text(max_size=10), st.uuids().map(str))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from migrator.backends._cypher import CypherForm
 from migrator.backends._sqlite_forms import Form012, Form013
 from migrator.backends.memory import PlainForm
-from migrator.model import KINDS, Kind, Memory, Relationship, differing_fields, digest
+from migrator.model import KINDS, Kind, Memory, Relationship, differing_fields, digest, kind_of
 from tests.contract.holder import sorted_deep
 from tests.contract.records import edge, memory, records
 
@@ -94,6 +95,20 @@ class TestForm:
         assert isinstance(mixed, Memory | Relationship)
         assert differing_fields(mixed, one) == sorted(half)
         assert differing_fields(mixed, other) == sorted(set(fields) - set(half))
+
+    @pytest.mark.parametrize("name", [":x", "::x", ":labels", ":type", ":from"])
+    def test_grafts_properties_that_are_named_like_fields(self, form: Form, name: str) -> None:
+        changes = {name: "one", "x": "same"}
+        for one in (memory("a", **changes), edge("e", "a", "b", **changes)):
+            if form.problems(one):
+                pytest.skip("no property of this name can be stored here")
+            other = replace(one, properties={**one.properties, name: "other"})
+            kind, fields = kind_of(one), differing_fields(one, other)
+            assert fields == [f":{name}"]
+            grafted = form.decode(kind, form.graft(kind, form.encode(one), form.encode(other), fields))
+            assert grafted == other
+            gone = replace(one, properties={"x": "same"} | {k: v for k, v in one.properties.items() if k != name})
+            assert form.decode(kind, form.graft(kind, form.encode(one), form.encode(gone), fields)) == gone
 
     def test_grafting_nothing_keeps_every_byte(self, form: Form) -> None:
         raw = form.encode(memory("a", context_languages=["x"], tags=["t"]))
