@@ -153,6 +153,8 @@ class Lease:
                     self._journal.append(self._run_id, events.MarkerReleased())
                 elif action is Action.LOST:
                     self._record(state, action, None, identity)
+                elif self._phase == "rollback" and state.claimed and not state.released:
+                    self._disbelieve(state, identity)
                 return action
             if action is Action.REMOVE:
                 self._marker = marker
@@ -210,6 +212,14 @@ class Lease:
             found.append(events.BatchesLost(m=landed, evidence=evidence, lost=lost, void=void))
         if found:
             self._journal.append(self._run_id, *found)
+
+    def _disbelieve(self, state: RunState, identity: str) -> None:
+        """Journal that no recorded batch of this rollback is believed: the marker that proved them is gone."""
+        batches = [b for b in state.batches.values() if b.phase == "rollback" and b.batch > state.rollback_from]
+        lost = [b.batch for b in batches if b.status == "applied"]
+        if lost:
+            evidence = {"marker": "gone", "identity_before": state.identity, "identity_now": identity}
+            self._journal.append(self._run_id, events.BatchesLost(m=0, evidence=evidence, lost=lost, void=[]))
 
     def claim(self) -> None:
         """Put our marker into a target that has none, then raise once: no batch is sent under a claim's own epoch.

@@ -1,4 +1,4 @@
-"""Runs that stand open: which one a resume takes up, what stands in a new one's way, what a run keeps of its options."""
+"""Runs that stand open: which one a resume takes up, what stands in a new one's way, what a run keeps."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from migrator.backends.base import Durability
 from migrator.backends.memory import MemoryBackend
 from migrator.errors import NotDurable, TargetChanged
 from migrator.hooks import Hooks
-from tests.engine.conftest import Killed, arrived, die, fill, memory
+from tests.engine.conftest import Killed, arrived, contents, die, fill, memory
 
 if TYPE_CHECKING:
     from tests.engine.conftest import World
@@ -103,6 +103,21 @@ def test_what_a_finished_rollback_deleted_stays_deleted_when_its_server_dies(wor
     world.target_store.restart()
     assert world.target_store.nodes.keys() == {"theirs"}
     assert world.target_store.edges.keys() == {"their-edge"}
+
+
+def test_what_a_rollback_deleted_and_its_server_lost_is_deleted_again_and_counted_once(world: World) -> None:
+    before = contents(world.target_store)
+    run_id = world.migrate().run_id
+    network = world.network()
+    network.kill("before", "journal:rollback.planned", nth=3)
+    with pytest.raises(Killed):
+        world.rollback(run_id)
+    world.target_store.restart()
+    world.target_store.markers.clear()
+    world.network()
+    result = world.rollback(run_id)
+    assert (result.memories["deleted"], result.relationships["deleted"]) == (8, 16)
+    assert contents(world.target_store)[:2] == before[:2]
 
 
 def test_the_marker_is_durable_before_a_batch_is_sent_under_it(world: World) -> None:
