@@ -90,6 +90,10 @@ def backend_of(text: str) -> str:
     """Return the backend that a name or the scheme of a URL means; UsageError naming the nearest right one."""
     name, separator, _ = text.partition("://")
     name = name.lower()
+    if "@" in name:
+        # A URL whose scheme was forgotten or mistyped: what stands before the @ may be a password.
+        message = "what was given is neither a backend nor a URL (it is not shown, for it may hold a password)"
+        raise UsageError(message, hint="a URL begins with scheme://, for example falkordb://host:6379/graph")
     known = _BY_SCHEME if separator else _KINDS
     if name in known:
         return _BY_SCHEME[name] if separator else name

@@ -16,6 +16,16 @@ from migrator.models import BackendConfig, BackendType
 SECRET = "tr0ub4dor&3"
 
 
+@pytest.mark.parametrize("text", ["bob:{}@host:6379/graph", "bob:{}@host", "redis:/bob:{}@host/x", "bob:{}@host://g"])
+def test_what_may_hold_a_password_is_not_shown(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        urls.parse(text.format(SECRET), secrets=True)
+    shown = f"{caught.value.message} {caught.value.hint}"
+    assert SECRET not in shown
+    assert "bob" not in shown
+    assert "scheme://" in shown
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
