@@ -163,7 +163,7 @@ class Planner:
         if action == "updated":
             assert raw is not None  # noqa: S101 - decided from a target that is there
             return self._update(kind, record, raw, known)
-        if action == "unchanged" and raw is not None and not self._form.readable(kind, raw):
+        if action == "unchanged" and raw is not None and self._respellable(kind, record, raw):
             return self._update(kind, record, raw, known, respell=True)
         if action == "unchanged":
             if base is not None and base.digest == source_digest and base.open is None:
@@ -175,6 +175,11 @@ class Planner:
                 record, action, self._noted(kind, record, action, target_digest, source_digest, reason, base)
             )
         return self.conflict(kind, record, target_digest, source_digest, reason, base)
+
+    def _respellable(self, kind: Kind, record: Record, raw: Raw) -> bool:
+        """Tell whether the client cannot read what is there, but could read the same record as it is written here."""
+        readable = self._form.readable
+        return not readable(kind, raw) and readable(kind, self._form.encode(record))
 
     def conflict(
         self,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from migrator.backends.base import HIDDEN_BY_TAGS
 from migrator.model import (
     LIST_FIELDS,
     OBJECT_FIELDS,
@@ -164,6 +165,8 @@ class CypherForm:
                     yield ":labels", f"{name!r} cannot be a label here"
                 elif name in (MARKER_LABEL, SCRATCH_LABEL):
                     yield ":labels", f"the label {name} is memmig's own"
+            if self.label in record.labels and type(record.properties.get("tags", [])) is not list:
+                yield "tags", HIDDEN_BY_TAGS
         else:
             if not record.id or text_problem(record.id):
                 yield self.id_property, text_problem(record.id) or "an empty id is no id"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from migrator.backends import _sqlite_cells as cells
 from migrator.backends import _sqlite_json as text_json
 from migrator.backends._sqlite_schema import columns, names
+from migrator.backends.base import HIDDEN_BY_TAGS
 from migrator.model import (
     DEFAULTS,
     KINDS,
@@ -225,6 +226,8 @@ class Form012(_SqliteForm):
             reason = cells.json_problem(value, finite=False) or cells.json_problem(field, finite=False)
             if reason:
                 found.append(self._problem(kind, record, field, reason))
+        if type(record) is Memory and self.label in record.labels and type(record.properties.get("tags")) is str:
+            found.append(self._problem(kind, record, "tags", HIDDEN_BY_TAGS))
         if kind == "relationship":
             for field in self._TRUE_COLUMNS:
                 if reason := self._column_problem(field, record.properties.get(field)):
@@ -362,7 +365,7 @@ class Form013(_SqliteForm):
                 if inner:
                     reason = cells.json_problem(value, finite=True) or cells.json_problem(field, finite=True)
             elif field == "tags" and kind == "memory":
-                reason = cells.json_problem(value, finite=True) if type(value) is list else "tags must be a list"
+                reason = cells.json_problem(value, finite=True) if type(value) is list else HIDDEN_BY_TAGS
             else:
                 reason = self._cell_problem(affinity, cells.time_cell(value) if field in times else value)
             if reason:

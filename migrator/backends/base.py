@@ -24,6 +24,9 @@ type Raw = dict[str, Value]
 Access = Literal["read", "write"]
 Operation = Literal["create", "update", "replace", "delete"]
 
+#: Reason of a problem that no store's client lives with: it does not find a memory whose tags are, say, text.
+HIDDEN_BY_TAGS = "tags must be a list, or memorygraph does not find the memory"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreInfo:
