@@ -155,7 +155,7 @@ class CypherForm:
         kind: Kind = "memory" if isinstance(record, Memory) else "relationship"
         return [Problem(kind=kind, id=record.id, field=name, reason=reason) for name, reason in found]
 
-    def _problems(self, record: Record) -> Iterator[tuple[str, str]]:  # noqa: C901 - a list of rules
+    def _problems(self, record: Record) -> Iterator[tuple[str, str]]:  # noqa: C901, PLR0912 - a list of rules
         if isinstance(record, Memory):
             yield from self._id_problems(record.id)
             if not record.labels:
