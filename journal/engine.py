@@ -74,7 +74,7 @@ def translated(path: Path) -> Iterator[None]:
 
 
 def _uri(path: Path, options: str) -> str:
-    return f"file:{quote(str(path.absolute()))}?{options}"
+    return f"file:{quote(os.fsencode(path.absolute()))}?{options}"
 
 
 def _engine(path: Path, options: str, pragmas: tuple[str, ...], begin: str) -> Engine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
@@ -146,5 +147,6 @@ def code_version() -> str:
 
 
 def owner_of(journal: Journal) -> str:
-    """Return who holds a marker, for people: host and journal."""
-    return f"{socket.gethostname()}:{journal.path}"
+    """Return who holds a marker, for people: host and journal. Always text that has UTF-8, as stores want it."""
+    path = os.fsencode(str(journal.path)).decode("utf-8", "backslashreplace")
+    return f"{socket.gethostname()}:{path}"
