@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from migrator.backends._falkor_read import NOT_OURS, Reader
 from migrator.backends._falkor_wire import GraphAbsent, ServerSaid, Wire
 from migrator.backends._falkor_write import ONE_MARKER, OUR_MARKER, Writer, guarded
 from migrator.backends.base import Inventory, Marker, SchemaStep, StoreInfo, WriteOutcome
-from migrator.errors import StoreRefused, StoreUnreachable
+from migrator.errors import MemmigError, OutcomeUnknown, StoreRefused, StoreUnreachable
 from migrator.model import Corrupt, Relationship
 from migrator.models import DEFAULT_GRAPH
 
@@ -360,10 +359,26 @@ class FalkorStore:
             if step.kind == "index":
                 self._drop_index(step)
             elif step.kind == "graph" and not self._read.count("MATCH (n) RETURN count(n)"):
-                # Between the count and this another client could still write; FalkorDB has no conditional delete.
-                with suppress(GraphAbsent):
-                    self._wire.change("GRAPH.DELETE", self._graph)
+                self._delete_if_empty()
         self._find.forget_places()
+
+    def _delete_if_empty(self) -> None:
+        """Delete the graph, unless another client changes it meanwhile: FalkorDB has no conditional delete, Redis has.
+
+        It stays, too, where the server lets the user not watch a key.
+        """
+        wire = self._wire
+        try:
+            wire.change("WATCH", self._graph)
+            if self._read.count("MATCH (n) RETURN count(n)"):
+                wire.change("UNWATCH")
+                return
+            for words in (("MULTI",), ("GRAPH.DELETE", self._graph), ("EXEC",)):
+                wire.change(*words)
+        except OutcomeUnknown:
+            raise
+        except (GraphAbsent, MemmigError):
+            wire.close()  # and with it what was watched or queued
 
     def _drop_index(self, step: SchemaStep) -> None:
         try:

@@ -37,7 +37,8 @@ class FalkorDBBackend(FalkorStore):
         try:
             wire.connect()
             info = self._opened(wire, place=place)
-            if access == "write":
+            # In a dry run, too: it refuses what the run would refuse.
+            if access == "write" or self._role == "to":
                 self._check_master(place)
             info = self._with_durability(info)
         except BaseException:

@@ -109,6 +109,38 @@ def test_a_replica_is_no_target(falkordb_server: FalkorServer) -> None:
         opened(replica)
 
 
+def test_a_dry_run_refuses_a_replica_as_the_run_does(falkordb_server: FalkorServer) -> None:
+    options = ("--replicaof", "127.0.0.1", str(falkordb_server.port))
+    with engines.falkordb_server("none", options=options) as replica:
+        backend = FalkorDBBackend(config(replica), role="to")
+        with pytest.raises(StoreRefused, match="replica"):
+            backend.open("read")
+
+
+@pytest.mark.parametrize("when", [1, 2, None], ids=["before the count", "after the watched count", "never"])
+def test_a_graph_goes_only_while_nobody_writes(
+    when: int | None, falkordb_server: FalkorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = opened(falkordb_server, graph="race")
+    steps = backend.missing_schema()
+    backend.apply_schema(steps)
+    count, counted = backend._read.count, 0
+
+    def racing(query: str) -> int:
+        nonlocal counted
+        found, counted = count(query), counted + 1
+        if counted == when:
+            falkordb_server.query("race", "CREATE (:Memory {id: 'theirs'})")
+        return found
+
+    monkeypatch.setattr(backend._read, "count", racing)
+    backend.drop_schema(steps)
+    with falkordb_server.client() as client:
+        assert client.exists("race") == (when is not None)
+    assert backend.markers() == [], "the connection is of use afterwards"
+    backend.close()
+
+
 @pytest.fixture
 def own_server() -> Iterator[FalkorServer]:
     with engines.falkordb_server("rdb") as server:
