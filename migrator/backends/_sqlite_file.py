@@ -11,6 +11,8 @@ import contextlib
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,16 @@ _HEADER_BYTES = 100
 _MAGIC = b"SQLite format 3\0"
 _WAL_VERSION = 2
 _COPY_ATTEMPTS = 5
+
+_NOBODY = 9
+#: Ends with ``_NOBODY`` where no process has a lock on byte 128, SQLite's "dead man's switch", of the file given.
+_ASK = f"""
+import fcntl, struct, sys
+mac = sys.platform == "darwin"
+ask = struct.pack("qqihh", 128, 1, 0, fcntl.F_WRLCK, 0) if mac else struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 128, 1, 0)
+told = fcntl.fcntl(open(sys.argv[1], "rb"), fcntl.F_GETLK, ask)
+sys.exit({_NOBODY} if struct.unpack_from("h", told, 20 if mac else 0)[0] == fcntl.F_UNLCK else 0)
+"""
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
@@ -139,14 +151,13 @@ class Reading:
     path: Path
     signature: Signature | None = None
     folder: tempfile.TemporaryDirectory[str] | None = None
+    waiting: tuple[int, int] = (0, 0)  #: of a copy: size and time of the ``-wal`` that was copied
 
     def moved(self) -> bool:
         """Tell whether the file was changed since it was opened, as far as this connection could not see it."""
-        return self.signature is not None and (_signature(self.path) != self.signature or self._has_new_wal())
-
-    def _has_new_wal(self) -> bool:
-        # The copy was taken with the -wal; then only the main file tells about a change.
-        return self.folder is None and _size(beside(self.path, "-wal")) > 0
+        if self.signature is None:
+            return False
+        return _signature(self.path) != self.signature or _wal_state(self.path) != self.waiting
 
     def torn(self) -> bool:
         """Tell whether what was read so far may mix two states: with ``immutable=1`` the main file itself changed."""
@@ -166,6 +177,15 @@ class Reading:
         self.connection.close()
         if self.folder is not None:
             self.folder.cleanup()
+
+
+def _wal_state(path: Path) -> tuple[int, int]:
+    """Return size and time of change of a file's ``-wal``; zeros for one that is absent or empty."""
+    try:
+        about = beside(path, "-wal").stat()
+    except OSError:
+        return 0, 0
+    return (about.st_size, about.st_mtime_ns) if about.st_size else (0, 0)
 
 
 def _size(path: Path) -> int:
@@ -204,7 +224,7 @@ def _open_for_reading(path: Path) -> Reading:
     if _size(waiting) == 0:
         signature = _signature(path)
         reading = Reading(connection=connect(path, "mode=ro&immutable=1"), path=path, signature=signature)
-    elif beside(path, "-shm").exists() and os.access(path.parent, os.W_OK) and os.access(waiting, os.W_OK):
+    elif os.access(path.parent, os.W_OK) and os.access(waiting, os.W_OK) and _in_use(beside(path, "-shm")):
         reading = Reading(connection=connect(path, "mode=ro"), path=path)
     else:
         return _copied(path, "-wal")
@@ -214,6 +234,18 @@ def _open_for_reading(path: Path) -> Reading:
         reading.close()
         raise
     return reading
+
+
+def _in_use(shared: Path) -> bool:
+    """Tell whether a connection to a WAL file is open, by the lock that each holds on ``-shm`` for as long as it is.
+
+    Without one, SQLite would rebuild the index that a killed client left (https://www.sqlite.org/walformat.html, 2.3).
+    Another process asks: closing a file drops every lock that its own process has on it (POSIX, ``fcntl``).
+    """
+    if not shared.exists():
+        return False
+    asked = subprocess.run([sys.executable, "-I", "-S", "-c", _ASK, os.fspath(shared)], check=False)  # noqa: S603 - own code
+    return asked.returncode != _NOBODY
 
 
 def _touch(connection: sqlite3.Connection) -> None:
@@ -226,6 +258,7 @@ def _copied(path: Path, suffix: str) -> Reading:
     try:
         copy = Path(folder.name) / "copy.db"
         for _ in range(_COPY_ATTEMPTS):
+            waiting = _wal_state(path)
             before = _signature(path), _head(companion)
             shutil.copyfile(path, copy)
             beside(copy, suffix).unlink(missing_ok=True)
@@ -235,7 +268,7 @@ def _copied(path: Path, suffix: str) -> Reading:
             if before == (_signature(path), _head(companion)):
                 connection = connect(copy, "mode=rw")
                 _touch(connection)
-                return Reading(connection=connection, path=path, signature=before[0], folder=folder)
+                return Reading(connection=connection, path=path, signature=before[0], folder=folder, waiting=waiting)
     except BaseException:
         folder.cleanup()
         raise

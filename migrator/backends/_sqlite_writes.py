@@ -238,6 +238,27 @@ def drop(connection: sqlite3.Connection, steps: Sequence[SchemaStep]) -> None:
         connection.execute(f"DROP {step.kind.upper()} IF EXISTS {step.name}")
 
 
+def drop_file(connection: sqlite3.Connection, path: Path, step: SchemaStep) -> bool:
+    """Remove a file in which no table is left, while nobody can make one; False where it stays. Close it then.
+
+    A file that another process has locked stays, too.
+    """
+    if table_names(connection):
+        return False
+    try:
+        # Or closing the connection would bring what is in the WAL back into a file that was emptied.
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("BEGIN EXCLUSIVE")
+        empty = not table_names(connection)
+        if empty:
+            remove_file(path, step)
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        _roll_back(connection)
+    return empty
+
+
 def remove_file(path: Path, step: SchemaStep) -> None:
     """Take a file without tables away, with what SQLite left beside it; or leave it with no bytes, as it was found."""
     if step.drop == "truncate":

@@ -102,9 +102,10 @@ class SqliteBackend:
         if self._found.layout == "0.12":
             return Form012(label, all_labels=self._config.all_labels)
         required: dict[Kind, frozenset[str]] = {}
-        if self._writer is not None and self._found.memories:
+        if self._role == "to" and self._found.memories:
+            connection = self._reader()
             for kind in KINDS:
-                there = schema.table_columns(self._writer, schema.TABLES["0.13"][kind])
+                there = schema.table_columns(connection, schema.TABLES["0.13"][kind])
                 required[kind] = frozenset(column.name for column in there if column.required)
         return Form013(label, required=required)
 
@@ -441,8 +442,7 @@ class SqliteBackend:
             self._drop_file(self._file_step)
 
     def _drop_file(self, step: SchemaStep) -> None:
-        if self._writer is None or writes.table_names(self._writer):
-            return
-        self.close()
-        writes.remove_file(self._path, step)
-        self._file_step = None
+        self.release_snapshot()
+        if self._writer is not None and writes.drop_file(self._writer, self._path, step):
+            self.close()
+            self._file_step = None

@@ -16,14 +16,17 @@ import pytest
 
 from migrator.backends import _sqlite_file as files
 from migrator.backends import _sqlite_schema as schema
+from migrator.backends import _sqlite_writes as writes
 from migrator.backends.sqlite import SqliteBackend
 from migrator.errors import MemmigError, StoreRefused, StoreUnreachable, TargetFull
 from migrator.model import KINDS
 from migrator.models import BackendConfig, BackendType
+from tests.contract.records import memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from migrator.backends.base import SchemaStep
     from migrator.models import Layout, Role
 
 DATA = Path(__file__).parents[1] / "data"
@@ -206,6 +209,77 @@ class TestLayouts:
         assert found[0] == found[1]
 
 
+class TestDryRun:
+    def test_it_reads_from_the_file_which_columns_must_not_be_empty(self, tmp_path: Path) -> None:
+        with closing(sqlite3.connect(tmp_path / "t.db")) as connection:
+            for step in schema.steps("0.13"):
+                connection.execute(step.create.replace("summary TEXT,", "summary TEXT NOT NULL,"))
+        for access in ("read", "write"):
+            store = backend(tmp_path / "t.db", "to")
+            store.open(access)
+            assert [problem.field for problem in store.form.problems(memory("a"))] == ["summary"]
+            store.close()
+
+
+class TestDroppingTheFile:
+    @pytest.mark.parametrize("mode", ["delete", "wal"])
+    @pytest.mark.parametrize("size", [None, 0], ids=["absent before", "empty before"])
+    def test_it_is_as_before(self, tmp_path: Path, mode: str, size: int | None) -> None:
+        path = tmp_path / "new.db"
+        if size == 0:
+            path.touch()
+        store = backend(path, "to")
+        store.open("write")
+        steps = store.missing_schema()
+        store.apply_schema(steps)
+        run(path, f"PRAGMA journal_mode={mode}")
+        store.drop_schema(steps)
+        store.close()
+        assert {name.name: name.stat().st_size for name in tmp_path.iterdir()} == (
+            {} if size is None else {"new.db": 0}
+        )
+
+    def test_a_table_made_in_between_keeps_it(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "new.db"
+        store = backend(path, "to")
+        store.open("write")
+        steps = store.missing_schema()
+        store.apply_schema(steps)
+        names = writes.table_names
+        asked = 0
+
+        def slow(connection: sqlite3.Connection) -> set[str]:
+            nonlocal asked
+            found, asked = names(connection), asked + 1
+            if not found and asked == 2:
+                run(path, "CREATE TABLE memories (id)", "INSERT INTO memories VALUES ('theirs')")
+            return found
+
+        monkeypatch.setattr(writes, "table_names", slow)
+        store.drop_schema(steps)
+        store.close()
+        assert asked == 3
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT id FROM memories").fetchone() == ("theirs",)
+
+    def test_nobody_can_make_a_table_while_it_goes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = tmp_path / "new.db"
+        store = backend(path, "to")
+        store.open("write")
+        steps = store.missing_schema()
+        store.apply_schema(steps)
+        remove = writes.remove_file
+
+        def locked_out(place: Path, step: SchemaStep) -> None:
+            with closing(sqlite3.connect(place, timeout=0)) as other, pytest.raises(sqlite3.OperationalError):
+                other.execute("CREATE TABLE theirs (id)")
+            remove(place, step)
+
+        monkeypatch.setattr(writes, "remove_file", locked_out)
+        store.drop_schema(steps)
+        assert not path.exists()
+
+
 class TestTraces:
     def test_reading_a_wal_file_that_nobody_has_open_leaves_nothing(self, real: Path) -> None:
         run(real, "PRAGMA journal_mode=WAL")
@@ -229,6 +303,29 @@ class TestTraces:
         assert store.lookup("memory", {"moved": None}), "what stands in the -wal is part of the store"
         store.close()
         assert trace(folder) == before
+
+    @pytest.mark.parametrize("after", ["nothing", "a client"])
+    def test_a_killed_clients_wal_and_shm_stay_as_they_are(self, real: Path, after: str) -> None:
+        table = "nodes" if counts(real) == COUNTS["0.12"] else "memories"
+        script = (
+            "import os, sqlite3, sys\n"
+            "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+            "c.execute('PRAGMA journal_mode=WAL')\n"
+            f"c.execute(\"UPDATE {table} SET id = 'moved' WHERE rowid = 1\")\n"
+            "os.kill(os.getpid(), 9)\n"
+        )
+        subprocess.run([sys.executable, "-c", script, str(real)], check=False)
+        before = trace(real.parent)
+        assert len(before) == 3
+        store = backend(real)
+        store.open("read")
+        assert store.lookup("memory", {"moved": None})
+        assert trace(real.parent) == before
+        if after == "a client":
+            with closing(sqlite3.connect(real, isolation_level=None)) as client:
+                client.execute(f"UPDATE {table} SET id = 'again' WHERE rowid = 1")
+                assert store.lookup("memory", {"again": None}), "a look-up sees what is committed now"
+        store.close()
 
     def test_a_hot_journal_is_rolled_back_in_a_copy_only(self, real: Path) -> None:
         expected = counts(real)
