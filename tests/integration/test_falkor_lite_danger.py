@@ -21,7 +21,6 @@ from tests import engines
 from tests.integration.falkor import Target, memory, scanned
 from tests.integration.test_falkor_lite import (
     CLIENT,
-    MEMMIG,
     _beside,
     _check_holds,
     _end,
@@ -158,6 +157,21 @@ def test_a_server_that_stands_still_while_we_close_is_left_alone(file: Path, mon
     store.close()
     assert _gone(server)
     _check_holds(file, "ours")
+
+
+def test_whoever_does_not_say_who_is_connected_is_not_alone(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "_ASK_SECONDS", 0.3)
+    program, _ = _program(CLIENT, file)
+    _end(program)
+    live = embedded.find(file)
+    assert live is not None
+    store = backend(file)
+    assert store._alone(live)
+    os.kill(live.pid, signal.SIGSTOP)
+    assert not store._alone(live)
+    os.kill(live.pid, signal.SIGKILL)
+    assert _gone(live.pid)
+    assert store._alone(live)
 
 
 def test_our_server_stays_where_the_disk_is_full(tiny: Path) -> None:
@@ -321,12 +335,3 @@ def test_the_server_of_a_copy_ends_with_a_killed_memmig(
         assert [entry for entry in temporary.rglob("*") if entry.suffix in {".db", ".rdb"}] == []
     finally:
         _end(program)
-
-
-def test_a_killed_memmig_that_wrote_leaves_its_server(file: Path) -> None:
-    program, _ = _program(MEMMIG, file)
-    server = _server_of(file)
-    program.kill()
-    program.communicate()
-    time.sleep(0.5)
-    assert psutil.pid_exists(server), "it alone has what was not saved"
