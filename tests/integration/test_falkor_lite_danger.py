@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -335,3 +336,4 @@ def test_the_server_of_a_copy_ends_with_a_killed_memmig(
         assert [entry for entry in temporary.rglob("*") if entry.suffix in {".db", ".rdb"}] == []
     finally:
         _end(program)
+        shutil.rmtree(temporary)
