@@ -33,6 +33,10 @@ test: environment lint typecheck ## style, types, import directions, and the who
 test-long: environment ## what takes minutes: crash sweeps, large stores
 	@$(PYTEST) --dist load -m long $(ARGS)
 
+.PHONY: sweep
+sweep: environment ## kill a process at every 8th step on every kind of target (MEMMIG_SWEEP_STEP=1: at each)
+	@$(PYTEST) --dist load -m sweep $(ARGS)
+
 .PHONY: bench
 bench: environment ## speed and memory, printed as a table
 	@$(PYTHON) bench/run.py --small $(ARGS)

@@ -34,7 +34,7 @@ ENDS = pytest.mark.parametrize("when", ["before", "after"])
 LEAST = 30
 STEP = int(os.environ.get("MEMMIG_SWEEP_STEP", "8"))
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.sweep
 
 
 def _first(request: pytest.FixtureRequest) -> int:
