@@ -171,10 +171,8 @@ class Planner:
             entry = Entry(kind, record.id, action, target_digest, source_digest, None, None, None, _bumped_text(record))
             return Planned(record, action, entry)
         if action == "foreign":
-            return Planned(
-                record, action, self._noted(kind, record, action, target_digest, source_digest, reason, base)
-            )
-        return self.conflict(kind, record, target_digest, source_digest, reason, base)
+            return Planned(record, action, self._noted(kind, record, action, target_digest, source_digest, reason))
+        return self.conflict(kind, record, target_digest, source_digest, reason)
 
     def _respellable(self, kind: Kind, record: Record, raw: Raw) -> bool:
         """Tell whether the client cannot read what is there, but could read the same record as it is written here."""
@@ -188,10 +186,9 @@ class Planner:
         target_digest: str | None,
         source_digest: str,
         reason: str,
-        base: Base | None = None,
     ) -> Planned:
         """Return a conflict: left alone, reported, kept open."""
-        entry = self._noted(kind, record, "conflict", target_digest, source_digest, reason, base)
+        entry = self._noted(kind, record, "conflict", target_digest, source_digest, reason)
         return Planned(record, "conflict", entry)
 
     @staticmethod
@@ -202,9 +199,7 @@ class Planner:
         target_digest: str | None,
         source_digest: str,
         reason: str,
-        base: Base | None,
     ) -> Entry:
-        del base
         return Entry(kind, record.id, action, target_digest, source_digest, None, None, reason, None)
 
     def _update(self, kind: Kind, record: Record, raw: Raw, known: Known, *, respell: bool = False) -> Planned:
