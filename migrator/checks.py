@@ -61,7 +61,7 @@ def run_verify_stores(
     source = replace(source, all_labels=options.all_labels)
     target = replace(target, all_labels=options.all_labels)
     with ExitStack() as stack:
-        stores = open_stores(stack, source, target, write=False)
+        stores = open_stores(stack, source, target, "read")
         verification = verify_stores(stores.source, stores.target, hooks, stores.batch_size(options))
         warnings = [*stores.source_info.warnings, *stores.target_info.warnings]
         return _verified("", verification, warnings, hooks.monotonic() - started)

@@ -109,7 +109,7 @@ def run_migrate(
         # that bad input leaves no file behind.
         journal = stack.enter_context(Journal.open(journal_path)) if journal_path.exists() else None
         ends = stack.enter_context(ExitStack())
-        stores = open_stores(ends, source, target, write=True)
+        stores = open_stores(ends, source, target, "write")
         state = None if journal is None else open_run(journal, stores, resume)
         if state is not None and state.opened is not None:
             options = kept_options(state, options)
@@ -352,7 +352,7 @@ def _dry_run(
     """Read both sides and decide, writing nothing anywhere."""
     started = hooks.monotonic()
     with ExitStack() as stack:
-        stores = open_stores(stack, source, target, write=False)
+        stores = open_stores(stack, source, target, "dry")
         scanned = scan_source(stores.source, stores.target.form, stores.batch_size(options), hooks)
         journal = None
         if journal_path.exists():
@@ -397,7 +397,7 @@ def run_validate(
     source = replace(source, all_labels=options.all_labels)
     target = replace(target, all_labels=options.all_labels)
     with ExitStack() as stack:
-        stores = open_stores(stack, source, target, write=False)
+        stores = open_stores(stack, source, target, "dry")
         size = stores.batch_size(options)
         return scan_source(stores.source, stores.target.form, size, hooks or Hooks()).result()
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from journal.store import Journal
-    from migrator.backends.base import Backend, StoreInfo
+    from migrator.backends.base import Access, Backend, StoreInfo
     from migrator.models import MigrationOptions, Role
 
 #: Fills in user and password of a store that the journal names without them.
@@ -73,8 +73,8 @@ def store_name(info: StoreInfo) -> str:
     return f"{name}#{info.lasting_identity}" if info.lasting_identity else name
 
 
-def open_stores(stack: ExitStack, source: BackendConfig, target: BackendConfig, *, write: bool) -> Stores:
-    """Open the source for reading and the target; both are closed with ``stack``.
+def open_stores(stack: ExitStack, source: BackendConfig, target: BackendConfig, access: Access) -> Stores:
+    """Open the source for reading and the target for ``access``; both are closed with ``stack``.
 
     Raises StoreRefused where both are one store, by any spelling; the backends' errors where one is not to be had.
     """
@@ -84,7 +84,7 @@ def open_stores(stack: ExitStack, source: BackendConfig, target: BackendConfig, 
     stack.callback(one.close)
     source_info = one.open("read")
     stack.callback(other.close)
-    target_info = other.open("write" if write else "read")
+    target_info = other.open(access)
     stores = Stores(one, other, source_info, target_info)
     if stores.source_store == stores.target_store or _one_server(stores, source):
         _refuse_same(source, target)

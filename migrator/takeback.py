@@ -99,7 +99,7 @@ def _roll_back_one(
     with ExitStack() as stack:
         target = connect(config, "to")
         stack.callback(target.close)
-        info = target.open("read" if dry_run else "write")
+        info = target.open("dry" if dry_run else "write")
         if store_name(info) != state.opened.target_store:
             msg = f"the target is {store_name(info)}, the run wrote to {state.opened.target_store}"
             raise StoreRefused(msg, hint="give the store that the run wrote to")

@@ -133,7 +133,7 @@ class _Silent(Exception):
 def _given_up(server: LiveServer, path: Path, access: Access) -> StoreRefused | StoreUnreachable:
     message = f"the server of {path} (process {server.pid}) does not answer"
     hint = "let it go on, or close the program that has it open: it may hold what is not saved"
-    return StoreRefused(message, hint=hint) if access == "write" else StoreUnreachable(message, hint=hint)
+    return StoreRefused(message, hint=hint) if access != "read" else StoreUnreachable(message, hint=hint)
 
 
 def _listens(server: LiveServer) -> bool:

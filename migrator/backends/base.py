@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Values: None, str, int, float, bool, bytes, list, dict.
 type Raw = dict[str, Value]
 
-Access = Literal["read", "write"]
+Access = Literal["read", "dry", "write"]
 Operation = Literal["create", "update", "replace", "delete"]
 
 #: Reason of a problem that no store's client lives with: it does not find a memory whose tags are, say, text.
@@ -152,6 +152,7 @@ class Backend(Protocol):
 
         ``read`` leaves no trace: no file made or changed, no graph created. ``write`` takes the engine's own locks and
         makes sure that the store can be written (StoreRefused otherwise), but writes nothing and creates no file.
+        ``dry`` leaves no trace either, and refuses what ``write`` would refuse as far as that can be told by looking.
         """
 
     def identity(self) -> str:

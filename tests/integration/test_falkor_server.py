@@ -114,7 +114,9 @@ def test_a_dry_run_refuses_a_replica_as_the_run_does(falkordb_server: FalkorServ
     with engines.falkordb_server("none", options=options) as replica:
         backend = FalkorDBBackend(config(replica), role="to")
         with pytest.raises(StoreRefused, match="replica"):
-            backend.open("read")
+            backend.open("dry")
+        assert backend.open("read").exists is False
+        backend.close()
 
 
 @pytest.mark.parametrize("when", [1, 2, None], ids=["before the count", "after the watched count", "never"])

@@ -135,7 +135,7 @@ class TestRefusals:
     def test_a_target_in_a_missing_or_read_only_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert type(refused(tmp_path / "no" / "store.db", "to")) is StoreRefused
         with pytest.raises(StoreRefused):
-            backend(tmp_path / "no" / "store.db", "to").open("read")
+            backend(tmp_path / "no" / "store.db", "to").open("dry")
         (tmp_path / "file").write_text("x")
         assert type(refused(tmp_path / "file" / "store.db", "to")) is StoreRefused
         # Root may write into every folder, so the system's answer stands in for a read-only one.
