@@ -117,7 +117,7 @@ def run_migrate(
             if kept != (source, target):
                 ends.close()
                 source, target = kept
-                stores = open_stores(ends, source, target, write=True)
+                stores = open_stores(ends, source, target, "write")
         scanned, empty = _preflight(stores, options, hooks, resuming=state is not None)
         stores.source.read_ahead()
         if journal is None:
