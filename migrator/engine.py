@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from journal.store import Journal
     from migrator.backends.base import Backend, Operation, Raw
     from migrator.hooks import Hooks
-    from migrator.lease import Phase
     from migrator.model import Kind, Record
     from migrator.models import MigrationOptions
+    from migrator.resume import Phase
     from migrator.scan import Scanned
 
 _RECONNECTS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from journal import events
 from journal.chain import entries_digest
 from migrator.backends.base import Batch, Marker, WriteOutcome
 from migrator.errors import NotDurable, OutcomeUnknown, StoreRefused, TargetChanged
 from migrator.plan import counts_of
-from migrator.resume import Action, Seen, next_action
+from migrator.resume import Action, as_dict, disbelief, landed, next_action, raised_marker, seen_of, settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from journal.store import Journal
     from migrator.backends.base import Backend, Operation, Row
     from migrator.model import Kind
-
-Phase = Literal["forward", "rollback"]
+    from migrator.resume import Phase
 
 BARRIER_BATCHES = 50
 BARRIER_SECONDS = 10.0
@@ -56,30 +55,6 @@ _STOPS: dict[Action, tuple[type[StoreRefused | TargetChanged], str, str]] = {
         "use the newest journal",
     ),
 }
-
-
-def seen_of(journal_id: str, state: RunState, phase: Phase, marker: Marker | None, identity: str) -> Seen:
-    """Return what the resume table looks at, from the journal's fold and from the target."""
-    writing = [batch for batch in state.batches.values() if batch.writes]
-    applied = state.last_applied
-    unsettled = max((batch.batch for batch in writing if batch.status == "planned"), default=0)
-    closed = state.finished is not None if phase == "forward" else state.rollback_finished is not None
-    return Seen(
-        journal=journal_id,
-        run=state.run_id,
-        phase=phase,
-        closed=closed,
-        held=state.claimed,
-        released=state.released,
-        epoch_held=state.epoch_held,
-        identity_held=state.identity,
-        identity=identity,
-        planned=max(applied, unsettled),
-        applied=applied,
-        plans={batch.digest: batch.batch for batch in writing},
-        last_number=state.last_number,
-        marker=marker,
-    )
 
 
 @dataclass(slots=True)
@@ -152,9 +127,9 @@ class Lease:
                     self._on_release()
                     self._journal.append(self._run_id, events.MarkerReleased())
                 elif action is Action.LOST:
-                    self._record(state, action, None, identity)
+                    self._record(settlement(state, action, None, identity))
                 elif self._phase == "rollback" and state.claimed and not state.released:
-                    self._disbelieve(state, identity)
+                    self._record(disbelief(state, identity))
                 return action
             if action is Action.REMOVE:
                 self._marker = marker
@@ -168,58 +143,20 @@ class Lease:
     def _raise(self, state: RunState, action: Action, marker: Marker, identity: str) -> bool:
         epoch = max(state.epoch_planned, marker.epoch) + 1
         self._journal.append(self._run_id, events.EpochPlanned(epoch=epoch, purpose="raise"))
-        raised = replace(marker, epoch=epoch, owner=self._owner)
-        if marker.epoch < state.epoch_held and action is Action.LOST and identity == state.identity:
-            # A late claim in a rollback: its batch number means nothing, ours goes on from what we know.
-            number, digest = _landed(state)
-            raised = replace(raised, batch=number, digest=digest)
+        raised = raised_marker(state, action, marker, identity, epoch=epoch, owner=self._owner)
         if not self._backend.swap_marker(marker, raised):
             return False
         self._marker, self._identity = raised, identity
-        self._record(state, action, raised, identity)
+        self._record(settlement(state, action, raised, identity))
         self.barrier()
         return True
 
-    def _record(self, state: RunState, action: Action, raised: Marker | None, identity: str) -> None:
-        found: list[events.Event] = []
-        if raised is not None:
-            if state.claimed:
-                found.append(events.EpochRaised(epoch=raised.epoch, identity=identity))
-            else:
-                found.append(events.RunClaimed(epoch=raised.epoch, identity=identity, marker=_as_dict(raised)))
-        landed = 0 if raised is None else raised.batch
-        for batch in sorted(state.batches.values(), key=lambda one: one.batch):
-            if not batch.writes or batch.status != "planned":
-                continue
-            if batch.batch == landed:
-                applied = events.BatchApplied if batch.phase == "forward" else events.RollbackApplied
-                found.append(applied(batch=batch.batch, recovered=True))
-            elif action is not Action.LOST or batch.batch < landed:
-                refused = events.BatchRefused if batch.phase == "forward" else events.RollbackRefused
-                found.append(refused(batch=batch.batch, reason="never landed, and the epoch was raised over it"))
-        if action is Action.LOST:
-            # A plan above the marker is void too, whatever the journal believed of it.
-            above = [b for b in state.batches.values() if b.writes and b.batch > landed]
-            lost = [b.batch for b in above if b.status in {"applied", "planned"}]
-            void = [
-                b.batch
-                for b in state.batches.values()
-                # A server that fell behind a barrier lost what that had covered, too.
-                if not b.writes and b.status == "applied" and b.batch > min(state.durable_batch, landed)
-            ]
-            self.lost = self.lost or bool(lost or void)
-            evidence = {"identity_before": state.identity, "identity_now": identity}
-            found.append(events.BatchesLost(m=landed, evidence=evidence, lost=lost, void=void))
+    def _record(self, found: Sequence[events.Event]) -> None:
+        self.lost = self.lost or any(
+            isinstance(event, events.BatchesLost) and event.lost + event.void for event in found
+        )
         if found:
             self._journal.append(self._run_id, *found)
-
-    def _disbelieve(self, state: RunState, identity: str) -> None:
-        """Journal that no recorded batch of this rollback is believed: the marker that proved them is gone."""
-        batches = [b for b in state.batches.values() if b.phase == "rollback" and b.batch > state.rollback_from]
-        lost = [b.batch for b in batches if b.status == "applied"]
-        if lost:
-            evidence = {"marker": "gone", "identity_before": state.identity, "identity_now": identity}
-            self._journal.append(self._run_id, events.BatchesLost(m=0, evidence=evidence, lost=lost, void=[]))
 
     def claim(self) -> None:
         """Put our marker into a target that has none, then raise once: no batch is sent under a claim's own epoch.
@@ -232,7 +169,7 @@ class Lease:
             raise OutcomeUnknown(msg)
         epoch = state.epoch_planned + 1
         self._journal.append(self._run_id, events.EpochPlanned(epoch=epoch, purpose="claim"))
-        number, digest = _landed(state)
+        number, digest = landed(state)
         marker = Marker(
             journal=self._journal.id,
             run=self._run_id,
@@ -254,7 +191,7 @@ class Lease:
             msg = f"another run claimed the target at the same time: {others or 'its marker is gone again'}"
             raise StoreRefused(msg, hint="let the other run finish, then start again")
         identity = self._backend.identity()
-        self._journal.append(self._run_id, events.RunClaimed(epoch=epoch, identity=identity, marker=_as_dict(marker)))
+        self._journal.append(self._run_id, events.RunClaimed(epoch=epoch, identity=identity, marker=as_dict(marker)))
         restarted = not state.claimed and state.identity not in {None, identity}
         action = Action.LOST if restarted else Action.CONTINUE
         if not self._raise(self._journal.state(self._run_id), action, marker, identity):
@@ -362,13 +299,3 @@ class Lease:
         self._marker = None
         self._on_release()
         self._journal.append(self._run_id, events.MarkerReleased())
-
-
-def _landed(state: RunState) -> tuple[int, str]:
-    """Return number and digest of the last landed plan, for a marker."""
-    number = state.last_applied
-    return number, state.batches[number].digest if number else ""
-
-
-def _as_dict(marker: Marker) -> dict[str, object]:
-    return {name: getattr(marker, name) for name in Marker.__slots__}
