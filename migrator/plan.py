@@ -17,6 +17,7 @@ from migrator.model import (
     Relationship,
     differing_fields,
     digest,
+    encode,
     field_digests,
     parse_time,
 )
@@ -226,12 +227,16 @@ class Planner:
         return Planned(record, "updated", entry, Row(record.id, raw, new), (operation, self._form.shape(kind, new)))
 
 
+#: What ``encode`` writes as the standard library does, and faster; NaN it would write as null.
+_PLAIN = frozenset({str, int})
+
+
 def _bumped_text(record: Record) -> str | None:
     values = bumped_values(record)
     if values is None:
         return None
     try:
-        return json.dumps(values, sort_keys=True)
+        return encode(values).decode() if _PLAIN.issuperset(map(type, values.values())) else json.dumps(values)
     except TypeError:
         return None
 
