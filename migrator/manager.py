@@ -118,8 +118,9 @@ def run_migrate(
                 ends.close()
                 source, target = kept
                 stores = open_stores(ends, source, target, "write")
+        stores.source.read_ahead(digests=False)
         scanned, empty = _preflight(stores, options, hooks, resuming=state is not None)
-        stores.source.read_ahead()
+        stores.source.read_ahead(digests=True)
         if journal is None:
             journal = stack.enter_context(Journal.open(journal_path))
         run_id = str(uuid.uuid4()) if state is None else state.run_id

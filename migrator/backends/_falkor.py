@@ -184,7 +184,7 @@ class FalkorStore:
             message = f"the store counts {after} of kind {kind} but a whole scan gave {seen}"
             raise StoreRefused(message, hint="nothing was taken for complete; try again, then report this")
 
-    def read_ahead(self) -> None:
+    def read_ahead(self, *, digests: bool) -> None:
         """Do nothing: the server is the slower end."""
 
     def release_snapshot(self) -> None:

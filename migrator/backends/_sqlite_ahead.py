@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 from migrator.model import Corrupt, Memory, Relationship, digest, with_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from migrator.backends import _sqlite_file as files
     from migrator.model import Kind, Record
@@ -83,13 +83,13 @@ class Reader:
         except OSError as error:
             raise ReaderLostError from error
 
-    def scan(self, kind: Kind, signature: files.Signature | None) -> Iterator[list[Record | Corrupt]]:
-        """Yield a whole kind as ``scan`` of the backend does, each record with its digest.
+    def scan(self, kind: Kind, signature: files.Signature | None, *, digests: bool) -> Iterator[list[Record | Corrupt]]:
+        """Yield a whole kind as ``scan`` of the backend does, each record with its digest where ``digests`` says so.
 
         ``signature``: of the parent's steady reading; the reader refuses to read anything else. Raises ReaderLostError.
         One scan must be read to its end before the next begins.
         """
-        self._send((kind, signature))
+        self._send((kind, signature, digests))
         while rows := self._frame():
             yield [_record(kind, row) for row in rows]
 
@@ -122,12 +122,16 @@ def _record(kind: Kind, row: tuple[Any, ...]) -> Record | Corrupt:
     return with_digest(Relationship(row[1], row[2], row[3], row[4], row[5]), row[0])
 
 
-def _row(item: Record | Corrupt) -> tuple[Any, ...]:
+def _no_digest(item: Record) -> str:  # noqa: ARG001 - in the place of ``digest``
+    return ""
+
+
+def _row(item: Record | Corrupt, digest_of: Callable[[Record], str]) -> tuple[Any, ...]:
     if isinstance(item, Corrupt):
         return None, item.id, item.reason, item.raw
     if isinstance(item, Memory):
-        return digest(item), item.id, item.labels, item.properties
-    return digest(item), item.id, item.type, item.from_id, item.to_id, item.properties
+        return digest_of(item), item.id, item.labels, item.properties
+    return digest_of(item), item.id, item.type, item.from_id, item.to_id, item.properties
 
 
 def serve() -> None:
@@ -141,13 +145,13 @@ def serve() -> None:
     backend.open("read")
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            kind, signature = pickle.load(given)  # noqa: S301 - the same
+            kind, signature, digests = pickle.load(given)  # noqa: S301 - the same
             backend.release_snapshot()
             backend.inventory()
             if not backend.sees(signature):
                 return
             for page in backend.scan(kind, _FRAME):
-                _put(wanted, [_row(item) for item in page])
+                _put(wanted, [_row(item, digest if digests else _no_digest) for item in page])
             _put(wanted, [])
 
 

@@ -171,8 +171,8 @@ class Backend(Protocol):
         SQLite: one snapshot from the first call of ``inventory`` or ``scan`` until ``release_snapshot`` or ``close``.
         """
 
-    def read_ahead(self) -> None:
-        """Hear that the whole store will be scanned again, digests and all, and prepare for it; doing nothing is right.
+    def read_ahead(self, *, digests: bool) -> None:
+        """Hear that the whole store will be scanned, and whether for its digests, too; doing nothing is right.
 
         What ``scan`` yields stays the same. SQLite: a second process reads where the store is large.
         """

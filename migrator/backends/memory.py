@@ -169,7 +169,7 @@ class MemoryBackend:
         for start in range(0, len(rows), size):
             yield [self.form.decode(kind, raw) for raw in rows[start : start + size]]
 
-    def read_ahead(self) -> None:
+    def read_ahead(self, *, digests: bool) -> None:
         """Do nothing."""
 
     def release_snapshot(self) -> None:

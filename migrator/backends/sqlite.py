@@ -66,6 +66,7 @@ class SqliteBackend:
         self._frozen_used = False
         self._others: int | None = None
         self._ahead: ahead.Reader | None = None
+        self._digests_ahead = True
         self._file_step: SchemaStep | None = None
         self.form = self._rows = self._new_form()
 
@@ -248,8 +249,11 @@ class SqliteBackend:
             return "r.label = ?"
         return "NOT EXISTS (SELECT 1 FROM nodes WHERE id IN (r.from_id, r.to_id) AND label IS NOT ?)"
 
-    def read_ahead(self) -> None:
+    def read_ahead(self, *, digests: bool) -> None:
         """Have a second process read what ``scan`` yields from now on, where the source is large and at rest."""
+        self._digests_ahead = digests
+        if self._ahead is not None:
+            return
         found = self.inventory()
         if found.memories + found.relationships < ahead.WORTH_IT or self._frozen is None or not self._frozen.steady():
             return
@@ -282,7 +286,7 @@ class SqliteBackend:
             self._snapshot()
         try:
             if self._frozen is not None and self._frozen.steady():
-                for page in reader.scan(kind, self._frozen.signature):
+                for page in reader.scan(kind, self._frozen.signature, digests=self._digests_ahead):
                     self._frozen_used = True
                     with self._translating(writing=False):
                         self._snapshot()

@@ -50,7 +50,7 @@ def source(path: Path) -> Iterator[SqliteBackend]:
     """Return the store, open, with a second process."""
     backend = SqliteBackend(BackendConfig(backend=BackendType.SQLITE, path=path), role="from")
     backend.open("read")
-    backend.read_ahead()
+    backend.read_ahead(digests=True)
     yield backend
     backend.close()
 
@@ -148,7 +148,7 @@ def test_what_a_client_commits_meanwhile_is_not_seen(path: Path) -> None:
     expected = list(map(repr, _here(path, "memory")))
     backend = SqliteBackend(BackendConfig(backend=BackendType.SQLITE, path=path), role="from")
     backend.open("read")
-    backend.read_ahead()
+    backend.read_ahead(digests=True)
     assert backend._ahead is not None
     client = _to_wal(path)
     client.execute("INSERT INTO nodes (id, label, properties) VALUES ('new', 'Memory', '{}')")
@@ -164,7 +164,7 @@ def test_the_store_of_a_live_client_is_read_by_one_process(path: Path) -> None:
     client.execute("INSERT INTO nodes (id, label, properties) VALUES ('new', 'Memory', '{}')")
     backend = SqliteBackend(BackendConfig(backend=BackendType.SQLITE, path=path), role="from")
     backend.open("read")
-    backend.read_ahead()
+    backend.read_ahead(digests=True)
     assert backend._ahead is None
     backend.close()
     client.close()
@@ -174,7 +174,7 @@ def test_small_stores_start_no_process(path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ahead, "WORTH_IT", 3 * MANY)
     backend = SqliteBackend(BackendConfig(backend=BackendType.SQLITE, path=path), role="from")
     backend.open("read")
-    backend.read_ahead()
+    backend.read_ahead(digests=True)
     assert backend._ahead is None
     backend.close()
 
@@ -184,6 +184,6 @@ def test_an_interpreter_that_cannot_be_started_is_done_without(path: Path, monke
         monkeypatch.setattr("sys.executable", executable)
         backend = SqliteBackend(BackendConfig(backend=BackendType.SQLITE, path=path), role="from")
         backend.open("read")
-        backend.read_ahead()
+        backend.read_ahead(digests=True)
         assert _same(_all(backend, "memory"), path, "memory")
         backend.close()
