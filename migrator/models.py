@@ -115,11 +115,19 @@ class MigrationOptions:
         if self.skip_duplicates and self.on_conflict != "skip":
             msg = f"skip_duplicates and on_conflict={self.on_conflict} contradict each other"
             raise UsageError(msg, hint="give one of them")
-        later = ("since", "delete", "max_delete", "overlap", "full_every")
-        asked = [name for name in later if getattr(self, name)] + ["newest"] * (self.on_conflict == "newest")
-        if asked:
-            msg = f"not yet: {', '.join(asked)} comes with a later version of memmig"
-            raise UsageError(msg, hint="leave it away")
+        if self.later:
+            raise not_yet(", ".join(self.later))
+
+    @property
+    def later(self) -> list[str]:
+        """What was chosen and comes with a later version: names of options, where one choice is meant with it."""
+        names = ("since", "delete", "max_delete", "overlap", "full_every")
+        return [name for name in names if getattr(self, name)] + ["on_conflict newest"] * (self.on_conflict == "newest")
+
+
+def not_yet(what: str) -> UsageError:
+    """Return the error for an option, choice or command of a later version."""
+    return UsageError(f"not yet: {what} comes with a later version of memmig", hint="leave it away")
 
 
 _CHOICES = {"on_conflict": ("skip", "overwrite", "newest", "fail"), "on_unstorable": ("stop", "quarantine")}
@@ -169,6 +177,11 @@ class VerificationResult:
     findings: tuple[Finding, ...] = ()
 
 
+def verification_counts(found: object) -> dict[str, Any]:
+    """Return status and counts of a verification: of a :class:`VerificationResult`, or of what the journal keeps."""
+    return {key: getattr(found, key) for key in ("status", "matched", "different", "missing", "foreign", "changing")}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationResult:
     """What the scan before the first write found; ``findings`` names up to 100 records, ``problems`` counts them."""
@@ -202,17 +215,13 @@ class MigrationResult:
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON document of DESIGN's contract: plain dicts, lists, strings and numbers."""
-        verification = {
-            key: getattr(self.verification, key)
-            for key in ("status", "matched", "different", "missing", "foreign", "changing")
-        }
         findings = (*self.findings, *self.verification.findings)
         return {
             "run_id": self.run_id,
             "status": self.status,
             "memories": dict(self.memories),
             "relationships": dict(self.relationships),
-            "verification": verification,
+            "verification": verification_counts(self.verification),
             "durability": self.durability,
             "watermark": self.watermark,
             "seconds": round(self.seconds, 3),

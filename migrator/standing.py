@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from migrator.errors import UnfinishedRun, UsageError
@@ -10,6 +10,7 @@ from migrator.models import MigrationOptions
 from migrator.stores import config_of
 
 if TYPE_CHECKING:
+    from journal.events import RunOpened
     from journal.state import RunState
     from journal.store import Journal
     from migrator.models import BackendConfig
@@ -41,13 +42,18 @@ def open_run(journal: Journal, stores: Stores, resume: bool | str) -> RunState |
     return standing[-1] if standing else None
 
 
+def began_with(opened: RunOpened) -> MigrationOptions:
+    """Return the options that the journal keeps of a run; those that this version does not know are left out."""
+    known = {f.name for f in fields(MigrationOptions)}
+    return MigrationOptions(**{key: value for key, value in opened.options.items() if key in known})
+
+
 def kept_options(state: RunState, asked: MigrationOptions) -> MigrationOptions:
     """Return the options of the run's beginning; a different one that was asked for is refused."""
     assert state.opened is not None  # noqa: S101 - only opened runs are resumed
-    known = {f.name for f in fields(MigrationOptions)}
-    kept = MigrationOptions(**{key: value for key, value in state.opened.options.items() if key in known})
+    kept = began_with(state.opened)
     plain = MigrationOptions()
-    for name in sorted(known - _FREE_OPTIONS):
+    for name in sorted(asdict(plain).keys() - _FREE_OPTIONS):
         value = getattr(asked, name)
         if value != getattr(plain, name) and value != getattr(kept, name):
             msg = f"the run began with {name} = {getattr(kept, name)!r} and keeps that"

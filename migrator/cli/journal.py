@@ -13,11 +13,11 @@ import click
 from migrator import urls
 from migrator.cli import log
 from migrator.cli.group import ALWAYS, JOURNAL, Command, LazyGroup
-from migrator.cli.options import global_options, not_yet, settings
+from migrator.cli.options import global_options, settings
 from migrator.cli.output import escape, shorten
 from migrator.cli.runner import output_of
 from migrator.errors import JournalDamaged, NoSuchRun, UsageError
-from migrator.models import no_counts
+from migrator.models import no_counts, not_yet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

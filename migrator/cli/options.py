@@ -55,11 +55,6 @@ def version() -> str:
         return "0+source"
 
 
-def not_yet(what: str) -> errors.UsageError:
-    """Return the error for an option or command of a later version."""
-    return errors.UsageError(f"not yet: {what} comes with a later version of memmig", hint="leave it away")
-
-
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:  # noqa: ANN401 - any option's value
     name = param.name or ""
     source = ctx.get_parameter_source(name)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from migrator.cli.group import ALWAYS, Command
-from migrator.cli.options import global_options, not_yet
+from migrator.cli.options import global_options
+from migrator.models import not_yet
 
 
 @click.command(cls=Command, codes=ALWAYS)
