@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -10,25 +9,22 @@ from typing import TYPE_CHECKING
 from migrator.backends._cypher import MADE_ID, MARKER_LABEL, SCRATCH_LABEL, CypherForm, edge_id, quoted
 from migrator.backends._falkor_lookup import Finder
 from migrator.backends._falkor_read import NOT_OURS, Reader
-from migrator.backends._falkor_wire import GraphAbsent, ServerSaid, Wire
+from migrator.backends._falkor_schema import Schema
 from migrator.backends._falkor_write import ONE_MARKER, OUR_MARKER, Writer, guarded
-from migrator.backends.base import Inventory, Marker, SchemaStep, StoreInfo, WriteOutcome
-from migrator.errors import MemmigError, OutcomeUnknown, StoreRefused, StoreUnreachable
+from migrator.backends.base import Inventory, Marker, StoreInfo, WriteOutcome
+from migrator.errors import StoreRefused, StoreUnreachable
 from migrator.model import Corrupt, Relationship
 from migrator.models import DEFAULT_GRAPH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from migrator.backends.base import Batch, Raw
+    from migrator.backends._falkor_wire import Wire
+    from migrator.backends.base import Batch, Raw, SchemaStep
     from migrator.model import Kind, Record, Value
     from migrator.models import BackendConfig, Role
 
-#: What memorygraph's client asks for (its request for a unique constraint is not FalkorDB's syntax and fails). No
-#: unique constraint: with one, a value with a leading or trailing space kills the server (FalkorDB#1340).
-INDEXED = ("type", "created_at", "importance", "confidence")
 _DUPLICATES = 10
-_INDEX_WAIT = 300.0
 
 
 class FalkorStore:
@@ -73,6 +69,11 @@ class FalkorStore:
             message = "the store is not open"
             raise StoreUnreachable(message, hint="open it first")
         return self._finder
+
+    @property
+    def _schema(self) -> Schema:
+        names = {"graph": self._graph, "label": self._config.label, "id_property": self._config.id_property}
+        return Schema(self._wire, self._read, self._find, exists=self._exists, **names)
 
     def _opened(self, wire: Wire, *, place: str, warnings: Sequence[str] = ()) -> StoreInfo:
         """Probe a fresh connection: module, limits, graph. Shared end of ``open``."""
@@ -239,7 +240,12 @@ class FalkorStore:
         return [_marker(row[0]) for row in self._wire.read(f"MATCH (k:{MARKER_LABEL}) RETURN properties(k)")]
 
     def swap_marker(self, expected: Marker | None, new: Marker | None) -> bool:
-        """See :class:`~migrator.backends.base.Backend`. Refused on an absent graph without making it."""
+        """See :class:`~migrator.backends.base.Backend`. Refused on an absent graph without making it.
+
+        Who claims or raises it is about to write, so that waits until no index of the label is being built.
+        """
+        if new is not None:
+            self._schema.wait()
         if expected is None:
             if new is None:
                 return not self.markers()
@@ -309,83 +315,20 @@ class FalkorStore:
 
     def missing_schema(self) -> list[SchemaStep]:
         """Return the graph and the indexes that are missing."""
-        steps = []
-        if not self._exists():
-            steps.append(SchemaStep(name=f"graph:{self._graph}", kind="graph", create="RETURN 1", drop="GRAPH.DELETE"))
-        present = self._find.index_status()
-        label = self._label
-        for name in (self._config.id_property, *INDEXED):
-            if name not in present:
-                at = f"INDEX FOR (n:{label}) ON (n.{quoted(name)})"
-                step = SchemaStep(
-                    name=f"index:{self._config.label}.{name}", kind="index", create=f"CREATE {at}", drop=f"DROP {at}"
-                )
-                steps.append(step)
-        return steps
+        return self._schema.missing()
 
     def apply_schema(self, steps: Sequence[SchemaStep]) -> list[SchemaStep]:
         """See :class:`~migrator.backends.base.Backend`. Waits until the indexes work."""
         missing = {step.name for step in self.missing_schema()}
-        made = []
-        for step in steps:
-            if step.name not in missing:
-                continue
-            try:
-                if step.create:
-                    self._wire.write(step.create)
-            except ServerSaid as error:
-                if "already indexed" not in error.message:  # somebody else's, just now
-                    raise
-                continue
-            made.append(step)
-        self._await_indexes()
+        made = self._schema.apply([step for step in steps if step.name in missing])
         self._find.forget_places()
         return made
-
-    def _await_indexes(self) -> None:
-        until = time.monotonic() + _INDEX_WAIT
-        while not all(status == "OPERATIONAL" for status in self._find.index_status().values()):
-            if time.monotonic() > until:
-                message = "the server does not finish building its indexes"
-                raise StoreUnreachable(message, hint="try again when CALL db.indexes() shows OPERATIONAL")
-            time.sleep(0.02)
 
     def drop_schema(self, steps: Sequence[SchemaStep]) -> None:
         """Drop indexes, and the graph where no node is left in it; where the marker is, when that is released."""
         self._to_drop = steps if self._exists() and self.markers() else ()
-        for step in reversed(steps):
-            if not self._exists():
-                break
-            if step.kind == "index":
-                self._drop_index(step)
-            elif step.kind == "graph" and not self._read.count("MATCH (n) RETURN count(n)"):
-                self._delete_if_empty()
+        self._schema.drop(steps)
         self._find.forget_places()
-
-    def _delete_if_empty(self) -> None:
-        """Delete the graph, unless another client changes it meanwhile: FalkorDB has no conditional delete, Redis has.
-
-        It stays, too, where the server lets the user not watch a key.
-        """
-        wire = self._wire
-        try:
-            wire.change("WATCH", self._graph)
-            if self._read.count("MATCH (n) RETURN count(n)"):
-                wire.change("UNWATCH")
-                return
-            for words in (("MULTI",), ("GRAPH.DELETE", self._graph), ("EXEC",)):
-                wire.change(*words)
-        except OutcomeUnknown:
-            raise
-        except (GraphAbsent, MemmigError):
-            wire.close()  # and with it what was watched or queued
-
-    def _drop_index(self, step: SchemaStep) -> None:
-        try:
-            self._wire.write(step.drop)
-        except ServerSaid as error:
-            if "no such index" not in error.message.lower():
-                raise
 
     def close(self) -> None:
         """See :class:`~migrator.backends.base.Backend`."""

@@ -46,15 +46,17 @@ class Finder:
         self._read.complete(rows)
         return rows
 
-    def index_status(self) -> dict[str, str]:
-        """Return the indexed properties of the label, with the state of the index."""
+    def indexes(self) -> list[tuple[list[str], bool]]:
+        """Return the properties of each index of the label, and whether it works.
+
+        Two while one is rebuilt, because a property was added or dropped: the old one works until the new one does.
+        """
         rows = self._wire.read("CALL db.indexes() YIELD label, properties, entitytype, status")
-        return {
-            name: status
+        return [
+            (properties, status == "OPERATIONAL")
             for label, properties, entity, status in rows
             if label == self._label_name and entity == "NODE"
-            for name in properties
-        }
+        ]
 
     def placed(self) -> dict[str, int]:
         """Return the internal ids of nodes that the index does not have, read once after ``open``.
@@ -63,7 +65,7 @@ class Finder:
         look-up would read the whole store per id. Internal ids are hints; every use compares the id.
         """
         if self._places is None:
-            indexed = self._indexed = self.index_status().get(self._id_name) == "OPERATIONAL"
+            indexed = self._indexed = any(works and self._id_name in names for names, works in self.indexes())
             total, labelled, own = (
                 self._read.count(query)
                 for query in (

@@ -1,7 +1,10 @@
 """The guarded write as one query: marker, guards of all rows, the writes, the marker's move. Pure: makes text and rows.
 
 FalkorDB runs one writing query at a time, and all or nothing of it, so what the first half counted still holds in the
-second. The first half leaves no row unless every guard of every row holds; then nothing behind it happens.
+second. The first half leaves no row unless every guard of every row holds; then nothing behind it happens. Nodes and
+edges are matched once, and the second half writes to what the first half counted: while the server rebuilds an index,
+because somebody adds or drops one, a MATCH in a writing query may miss some of its rows [measured], and a second one
+had left such rows unwritten, with the marker moved.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ class Section:
 
     rows: list[dict[str, Value]]
     match: str  #: finds a row's nodes or edge; "" where nothing need be there
+    names: tuple[str, ...]  #: what ``match`` binds and ``write`` uses
     absent: str  #: finds, as ``o``, what must not be there (OPTIONAL MATCH); "" where nothing need be absent
     guard: str  #: what must hold of what was matched
     write: str
@@ -44,17 +48,23 @@ def guarded(sections: Sequence[Section], batch: Batch, marker: Marker) -> tuple[
         "moved": {"batch": batch.number, "digest": batch.digest},
     }
     guards, writes = [], []
+    before, after = "", "".join(f", s{number}" for number in range(len(sections)))
     for number, section in enumerate(sections):
         parameters[f"r{number}"] = section.rows
-        rows, planned = f"UNWIND $r{number} AS row ", len(section.rows)
+        planned, own = len(section.rows), f", s{number}"
         # Matches, distinct rows and good rows are counted apart: a missing row and a double one must not even out.
         guards.append(
-            f"{rows}{section.match} {section.absent} "
-            f"WITH k, count(*) AS matched, count(DISTINCT row.id) AS found, "
-            f"sum(CASE WHEN {section.guard} THEN 1 ELSE 0 END) AS good "
-            f"WHERE matched = {planned} AND found = {planned} AND good = {planned} WITH k "
+            f"UNWIND $r{number} AS row {section.match} {section.absent} "
+            f"WITH k{before}, count(*) AS matched, count(DISTINCT row.id) AS found, "
+            f"sum(CASE WHEN {section.guard} THEN 1 ELSE 0 END) AS good, "
+            f"collect([{', '.join(('row', *section.names))}]) AS s{number} "
+            f"WHERE matched = {planned} AND found = {planned} AND good = {planned} WITH k{before}{own} "
         )
-        writes.append(f"{rows}{section.match} {section.write} WITH k, count(*) AS c{number} WITH k ")
+        before, after = before + own, after.removeprefix(own)
+        bound = "".join(f", x[{at}] AS {name}" for at, name in enumerate(("row", *section.names)))
+        writes.append(
+            f"UNWIND s{number} AS x WITH k{after}{bound} {section.write} WITH k{after}, count(*) AS c WITH k{after} "
+        )
     text = ONE_MARKER + "".join(guards) + "".join(writes) + "SET k += $moved RETURN 1"
     return text, parameters
 
@@ -113,7 +123,7 @@ def change(name: str, rows: Sequence[Mapping[str, Value]]) -> str:
     SET leaves 1 where 1.0 is to be, and 0.0 for -0.0: it takes them for equal [measured]. So such keys go first.
     """
     if any(row["z"] for row in rows):
-        return f"SET {name} += row.z WITH k, row, {name} SET {name} += row.c"
+        return f"SET {name} += row.z WITH * SET {name} += row.c"
     return f"SET {name} += row.c"
 
 
@@ -156,7 +166,7 @@ class Writer:
         labels = ":".join(map(quoted, batch.shape.split(":")))
         rows = [{"id": row.id, "p": _new(row)["properties"]} for row in batch.rows]
         absent = f"OPTIONAL MATCH (o:{quoted(self.label)} {{{key}: row.id}}) WHERE o.{key} + '' = row.id"
-        return Section(rows, "", absent, "o IS NULL", f"CREATE (n:{labels}) SET n = row.p")
+        return Section(rows, "", (), absent, "o IS NULL", f"CREATE (n:{labels}) SET n = row.p")
 
     def _change_nodes(self, batch: Batch) -> Iterator[Section]:
         groups: dict[tuple[bool, tuple[str, ...], tuple[str, ...]], list[dict[str, Value]]] = {}
@@ -181,7 +191,7 @@ class Writer:
                 write = change("n", rows)
                 write += "".join(f" SET n:{quoted(name)}" for name in added)
                 write += "".join(f" REMOVE n:{quoted(name)}" for name in removed)
-            yield Section(rows, self._node("n", "id", placed=placed), "", guard, write)
+            yield Section(rows, self._node("n", "id", placed=placed), ("n",), "", guard, write)
 
     def _edges(self, batch: Batch) -> Iterator[Section]:
         groups: dict[tuple[bool, ...], list[dict[str, Value]]] = {}
@@ -207,17 +217,17 @@ class Writer:
         names = {"create": new, "replace": old + new, "update": old, "delete": old}[batch.operation]
         match = "".join(self._node(name, name, placed=placed) for name, placed in zip(names, places, strict=True))
         # Behind WITH both ends are bound, so a hub's edges are not walked for every row [measured: Expand Into].
-        bound = ", ".join(("k", "row", *names))
         guard, absent = "o IS NULL", ""
         if batch.operation == "create":
-            absent = f"WITH {bound} OPTIONAL MATCH (to_a)-[o]->(to_b) WHERE o.{key} = row.id"
+            absent = f"WITH * OPTIONAL MATCH (to_a)-[o]->(to_b) WHERE o.{key} = row.id"
         else:
-            match += f"WITH {bound} MATCH (a)-[r]->(b) WHERE r.{key} = row.id "
+            match += f"WITH * MATCH (a)-[r]->(b) WHERE r.{key} = row.id "
+            names += ("r",)
             guard = f"type(r) = row.t AND {as_stored('r')}"
         write = change("r", rows) if batch.operation == "update" else "" if batch.operation == "create" else "DELETE r"
-        if new == names[-2:]:
+        if batch.operation in ("create", "replace"):
             write += f" CREATE (to_a)-[n:{quoted(batch.shape)}]->(to_b) SET n = row.p"
-        return Section(rows, match, absent, guard, write)
+        return Section(rows, match, names, absent, guard, write)
 
 
 def _expected(row: Row) -> Raw:
