@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from journal import events
 from journal.chain import Entry
-from migrator.backends.base import Row
+from migrator.backends.base import ATTACHED, Row
 from migrator.codec import load_raw
 from migrator.engine import persist, schema_steps
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Relationship, digest, field_digests, same_value
@@ -72,7 +72,8 @@ class Rollback:
     _noted: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
     _mangled: dict[tuple[str, str], str | None] = field(default_factory=dict)  #: digests that the verification found
     _statuses: dict[int, str] = field(default_factory=dict)  #: batch → its status in the journal
-    _going: set[str] = field(default_factory=set)  #: dry run: edges that the run would have deleted by now
+    #: Dry run: memory → edges at it that the run would have taken away by now.
+    _leaving: dict[str, set[str]] = field(default_factory=dict)
 
     def run(self, lease: Lease | None) -> None:
         """Undo the run; returns with the target durable and the journal's event written, the marker released."""
@@ -241,13 +242,11 @@ class Rollback:
         going = [undo.entry.entity_id for undo in decided if undo.operation == "delete"]
         rivals = self.journal.other_holders(self.pair, self.target_store, kind, touched)
         lacking = self._lacking_ends(decided) if kind == "relationship" else {}
-        hanging = self.target.attached(going) if kind == "memory" else {}
-        if dry and kind == "relationship":
-            self._going.update(going)
+        hanging = self._staying_edges(going) if kind == "memory" else {}
         found = []
         for undo in decided:
             identity = undo.entry.entity_id
-            edges = [edge for edge in hanging.get(identity, ()) if edge not in self._going]
+            edges = hanging.get(identity, ())
             if undo.operation is None:
                 found.append(undo)
             elif rivals.get(identity):
@@ -260,6 +259,32 @@ class Rollback:
                 found.append(Undo(undo.entry, "retained", reason))
             else:
                 found.append(undo)
+        if dry and kind == "relationship":
+            self._let_go(found)
+        return found
+
+    def _let_go(self, decided: list[Undo]) -> None:
+        """Remember, in a dry run, which edges would hang at their ends no more."""
+        for undo in decided:
+            if undo.operation in {"delete", "replace"} and undo.row is not None:
+                for end in self._ends(undo.row.expected) - self._ends(undo.row.new):
+                    self._leaving.setdefault(end, set()).add(undo.row.id)
+
+    def _ends(self, raw: Raw | None) -> set[str]:
+        edge = None if raw is None else self.target.form.decode("relationship", raw)
+        return {edge.from_id, edge.to_id} if isinstance(edge, Relationship) else set()
+
+    def _staying_edges(self, memories: list[str]) -> dict[str, list[str]]:
+        """Return the memories on which edges would still hang, and some of those."""
+        hubs = {memory for memory in memories if len(self._leaving.get(memory, ())) >= ATTACHED}
+        attached = self.target.attached([memory for memory in memories if memory not in hubs])
+        for hub in hubs:
+            # One more than would leave: where another edge is, it is among them.
+            attached |= self.target.attached([hub], len(self._leaving[hub]) + 1)
+        found: dict[str, list[str]] = {}
+        for memory, edges in attached.items():
+            leaving = self._leaving.get(memory, set())
+            found[memory] = [edge for edge in edges if edge not in leaving]
         return found
 
     def _lacking_ends(self, decided: list[Undo]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from migrator.backends._falkor_lookup import Finder
 from migrator.backends._falkor_read import NOT_OURS, Reader
 from migrator.backends._falkor_schema import Schema
 from migrator.backends._falkor_write import ONE_MARKER, OUR_MARKER, Writer, guarded
-from migrator.backends.base import Inventory, Marker, StoreInfo, WriteOutcome
+from migrator.backends.base import ATTACHED, Inventory, Marker, StoreInfo, WriteOutcome
 from migrator.errors import StoreRefused, StoreUnreachable
 from migrator.model import Corrupt, Relationship
 from migrator.models import DEFAULT_GRAPH
@@ -229,9 +229,9 @@ class FalkorStore:
         """See :class:`~migrator.backends.base.Backend`. An edge whose id was made by a scan is not found by it."""
         return self._find.nodes(list(wanted)) if kind == "memory" else self._find.edges(wanted)
 
-    def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
+    def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
         """See :class:`~migrator.backends.base.Backend`."""
-        return self._find.attached(memory_ids)
+        return self._find.attached(memory_ids, shown)
 
     # --- markers ---
 

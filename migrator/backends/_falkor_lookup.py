@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from migrator.backends.base import Batch, Raw
     from migrator.model import Relationship, Value
 
-_ATTACHED = 100
 _COLUMN_PAGE = 20_000
 
 
@@ -168,14 +167,14 @@ class Finder:
             row[3][self._id_name]: {"type": row[0], "from": row[1], "to": row[2], "properties": row[3]} for row in rows
         }
 
-    def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
-        """Return for each memory that has edges the ids of up to 100 of them ("" for an edge without id)."""
+    def attached(self, memory_ids: Sequence[str], shown: int) -> dict[str, list[str]]:
+        """Return for each memory that has edges the ids of up to ``shown`` of them ("" for edges without id)."""
         places = self.placed()
         names = [name for name in memory_ids if not text_problem(name)]
         found: dict[str, list[str]] = {}
         for placed in (False, True):
             rows = [["", name, "", places.get(name, -1)] for name in names if (name in places) is placed]
-            ids = f"collect(DISTINCT coalesce(r.{self._id}, ''))[0..{_ATTACHED}]"
+            ids = f"collect(DISTINCT coalesce(r.{self._id}, ''))[0..{shown}]"
             query = f"UNWIND $ids AS x {self._end('n', 1, placed=placed)}MATCH (n)-[r]-() RETURN x[1], {ids}"
             for name, edges in self._read.chunked(rows, lambda some, query=query: self._listed(query, some)):  # type: ignore[misc]
                 found.setdefault(name, []).extend(map(str, edges))

@@ -24,6 +24,9 @@ type Raw = dict[str, Value]
 Access = Literal["read", "dry", "write"]
 Operation = Literal["create", "update", "replace", "delete"]
 
+#: How many edges at a memory a store tells of unless it is asked for more.
+ATTACHED = 100
+
 #: Reason of a problem that no store's client lives with: it does not find a memory whose tags are, say, text.
 HIDDEN_BY_TAGS = "tags must be a list, or memorygraph does not find the memory"
 
@@ -187,8 +190,8 @@ class Backend(Protocol):
         Reads what is committed now, not the scan's snapshot. Floats are bit-exact.
         """
 
-    def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
-        """Return for each memory that has edges the ids of up to 100 of them ("" for an edge without id)."""
+    def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
+        """Return for each memory that has edges the ids of up to ``shown`` of them ("" for edges without id)."""
 
     def markers(self) -> list[Marker]:
         """Return every marker in the target; more than one is a fault that the engine refuses."""

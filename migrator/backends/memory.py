@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from migrator.backends.base import Durability, Inventory, SchemaStep, StoreInfo, WriteOutcome
+from migrator.backends.base import ATTACHED, Durability, Inventory, SchemaStep, StoreInfo, WriteOutcome
 from migrator.model import Memory, Relationship, canonical, property_of, same_value
 
 if TYPE_CHECKING:
@@ -181,14 +181,14 @@ class MemoryBackend:
         held = self.store.held(kind)
         return {identity: deepcopy(held[identity]) for identity in wanted if identity in held}
 
-    def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
+    def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
         """See :class:`~migrator.backends.base.Backend`."""
         found: dict[str, list[str]] = {}
         wanted = set(memory_ids)
         for identity, edge in self.store.edges.items():
             for end in {edge["from"], edge["to"]} & wanted:
                 found.setdefault(end, []).append(identity)
-        return {end: edges[:100] for end, edges in found.items()}
+        return {end: edges[:shown] for end, edges in found.items()}
 
     def markers(self) -> list[Marker]:
         """See :class:`~migrator.backends.base.Backend`."""

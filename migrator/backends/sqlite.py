@@ -16,7 +16,7 @@ from migrator.backends import _sqlite_schema as schema
 from migrator.backends import _sqlite_writes as writes
 from migrator.backends._sqlite_forms import Form012, Form013
 from migrator.backends._sqlite_layout import NEWEST, Detected, detect
-from migrator.backends.base import Durability, Inventory, Marker, SchemaStep, StoreInfo, WriteOutcome
+from migrator.backends.base import ATTACHED, Durability, Inventory, Marker, SchemaStep, StoreInfo, WriteOutcome
 from migrator.errors import StoreRefused
 from migrator.model import KINDS, Corrupt
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 #: A page of ``scan`` ends early at about this many characters, so that memories of 1 MB do not fill the memory.
 _PAGE_CHARACTERS = 4_000_000
-_ATTACHED_SHOWN = 100
 #: Ids are random, so inserts touch all of an index; SQLite's 2 MB do not hold that of 100,000 rows.
 _CACHE_KIB = 32_768
 _FIRST_ROWID = -(1 << 63)
@@ -350,12 +349,12 @@ class SqliteBackend:
         with self._translating(writing=False):
             return reads.rows(self._reader(), self._table(kind), self._rows.columns[kind], wanted)
 
-    def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
+    def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
         """Return the edges at these memories, found by the indexes on both ends."""
         if not self._found.relationships:
             return {}
         with self._translating(writing=False):
-            return reads.attached(self._reader(), memory_ids, _ATTACHED_SHOWN)
+            return reads.attached(self._reader(), memory_ids, shown)
 
     def markers(self) -> list[Marker]:
         """Return the rows of ``_memmig``."""

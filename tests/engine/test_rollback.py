@@ -223,3 +223,39 @@ def test_an_update_is_taken_back_key_by_key_beside_the_changes_of_others(world: 
     world.rollback(run_id)
     there = world.target_store.nodes["m1"]["properties"]
     assert (there["title"], there["content"], there["note"]) == ("old", "theirs", "added later")
+
+
+@pytest.mark.parametrize("foreign", ["", "a", "zz"], ids=["all ours", "a foreign edge first", "a foreign edge last"])
+@pytest.mark.parametrize("batch_size", [3, 1_000])
+def test_the_dry_run_of_a_rollback_counts_hubs_right(world: World, foreign: str, batch_size: int) -> None:
+    target = world.target_store
+    for number in range(250):
+        world.source_store.edges[f"hub-{number}"] = edge(f"hub-{number}", "m1", f"m{2 + number % 3}")
+    run_id = world.migrate(batch_size=batch_size).run_id
+    if foreign:
+        other = edge(foreign, "theirs", "m1")
+        target.edges = {foreign: other, **target.edges} if foreign == "a" else {**target.edges, foreign: other}
+    plan = world.rollback(run_id, dry_run=True)
+    result = world.rollback(run_id)
+    assert (plan.memories, plan.relationships) == (result.memories, result.relationships)
+    assert plan.memories["retained"] == bool(foreign)
+    assert [(f.id, f.reason) for f in plan.findings] == [(f.id, f.reason) for f in result.findings]
+
+
+def test_the_dry_run_of_a_rollback_knows_that_the_ends_of_a_kept_edge_stay(world: World) -> None:
+    run_id = world.migrate().run_id
+    world.target_store.edges["e3"]["properties"]["strength"] = 0.125
+    plan = world.rollback(run_id, dry_run=True)
+    assert plan.memories["retained"] == 2
+    assert plan.memories == world.rollback(run_id).memories
+
+
+def test_the_dry_run_of_a_rollback_knows_that_a_moved_edge_leaves_its_new_end(world: World) -> None:
+    world.target_store.nodes["theirs-too"] = memory("theirs-too")
+    world.target_store.edges["e3"] = edge("e3", "theirs", "theirs-too")
+    run_id = world.migrate(on_conflict="overwrite").run_id
+    assert world.target_store.edges["e3"]["to"] == "m3"
+    plan = world.rollback(run_id, dry_run=True)
+    result = world.rollback(run_id)
+    assert (plan.memories, plan.relationships) == (result.memories, result.relationships)
+    assert result.memories["retained"] == 0
