@@ -3,8 +3,8 @@
 Writing: one connection, WAL, ``synchronous=FULL`` (WAL with NORMAL loses acknowledged commits in a power cut).
 Reading leaves no trace: ``mode=ro`` alone makes and leaves ``-shm`` and ``-wal`` beside a WAL database and fails in a
 read-only folder [measured, SQLite 3.40.1], so a journal at rest is opened ``immutable=1``, and looked at again when its
-file moved under a read; one with a log left by a killed process is read from a temporary copy; one that a live process
-writes is opened ``mode=ro``.
+file moved under a read; one with a log left by a killed process, or of an older schema, is read from a temporary copy;
+one that a live process writes is opened ``mode=ro``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from journal import lock
 from journal.errors import JournalDamaged, JournalLocked, MemmigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from sqlalchemy import Connection, Engine, Executable
     from sqlalchemy.pool import ConnectionPoolEntry
@@ -160,6 +160,17 @@ class Database:
                 return place
         msg = f"the journal {self.path} changes while it is read"
         raise JournalLocked(msg, hint="wait until the process that writes it has ended")
+
+    def change_copy(self, change: Callable[[Connection], None]) -> None:
+        """Read from a temporary copy from now on, which was changed once; the file itself stays as it is."""
+        with translated(self.path):
+            if self._copy is None:
+                self._disconnect()
+                self._immutable = None
+                self._connection = _engine(self._copied(), "mode=rw", (), "BEGIN").connect()
+                self.generation += 1
+            with self._connection.begin():
+                change(self._connection)
 
     def rows(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """Return all rows of a query: keep the answers small. Must not be called within :meth:`transaction`."""

@@ -9,7 +9,7 @@ from sqlalchemy import inspect
 
 import journal
 from journal import tables
-from journal.errors import JournalDamaged, JournalNotWritable, JournalTooNew, NoSuchRun
+from journal.errors import JournalDamaged, JournalTooNew, NoSuchRun
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -90,17 +90,20 @@ def differences(connection: Connection) -> list[str]:
     return problems
 
 
-def require_today(database: Database) -> None:
-    """Raise where a journal that is only read is empty (NoSuchRun), older (JournalNotWritable) or newer."""
+def prepare_to_read(database: Database) -> None:
+    """Bring a journal that is only read to today's schema: an older one in a temporary copy, its file untouched.
+
+    NoSuchRun where it is empty, JournalTooNew where it is newer.
+    """
     path = database.path
     with database.transaction() as connection:
         revision = revision_of(connection, path)
         if revision is None:
             msg = f"the journal {path} is empty"
             raise NoSuchRun(msg, hint="nothing was journalled there yet")
-        if is_older(connection, revision):
-            msg = f"the journal {path} is of an older memmig (schema {revision})"
-            raise JournalNotWritable(msg, hint="any command that writes upgrades it, after copying it")
+        older = is_older(connection, revision)
+    if older:
+        database.change_copy(upgrade)
 
 
 def prepare(database: Database) -> None:

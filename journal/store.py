@@ -62,6 +62,8 @@ class Journal:
     def open(cls, path: Path | str, *, mode: Mode = "write", clock: Callable[[], datetime] = _now) -> Self:
         """Open a journal; ``write`` locks it, makes a missing one (folder 0700, file 0600), upgrades an older one.
 
+        ``read`` leaves no trace, and reads an older one from an upgraded temporary copy.
+
         JournalLocked (40), JournalDamaged (41: no journal, a symbolic link, or a broken chain; with ``read`` a broken
         chain only sets ``damaged``), JournalTooNew (42), JournalNotWritable (43), NoSuchRun (52: ``read``, no file).
         """
@@ -83,7 +85,7 @@ class Journal:
         database = Database(path, writable=False)
         journal = cls(database, clock, None, ())
         try:
-            schema.require_today(database)
+            schema.prepare_to_read(database)
             try:
                 audit.check_tail(database)
             except JournalDamaged as error:

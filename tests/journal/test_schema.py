@@ -14,7 +14,8 @@ from journal import Journal, schema, tables
 from journal.engine import Database
 from journal.errors import JournalNotWritable, JournalTooNew
 from journal.lock import make_file
-from tests.journal.support import RUN, entry, plain, sample, tamper
+from tests.journal.support import RUN, apply, entry, plain, sample, tamper
+from tests.running import listing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,8 +102,6 @@ def test_older_journal_is_copied_then_upgraded(tmp_path: Path, request: pytest.F
     sample(path)
     before = plain(path, "SELECT * FROM entries")
     request.getfixturevalue("later")
-    with pytest.raises(JournalNotWritable, match="older"):
-        Journal.open(path, mode="read")
     with Journal.open(path) as journal:
         assert journal.check().problems == ()
         assert journal.state(RUN).last_applied == 3
@@ -111,6 +110,36 @@ def test_older_journal_is_copied_then_upgraded(tmp_path: Path, request: pytest.F
     for place, revision in ((path, "0002"), (copy, "0001")):
         assert plain(place, "SELECT version_num FROM alembic_version") == [(revision,)]
         assert plain(place, "SELECT * FROM entries") == before
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["at rest", "with a log that a killed process left"])
+def test_older_journal_is_read_through_an_upgraded_copy(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, *, killed: bool
+) -> None:
+    (tmp_path / "made").mkdir()
+    sample(tmp_path / "made" / "journal.db")
+    folder, temporary = tmp_path / "found", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with Journal.open(tmp_path / "made" / "journal.db") as journal:
+        if killed:
+            apply(journal, RUN, 4, [entry("late")])
+            shutil.copytree(tmp_path / "made", folder)
+    if not killed:
+        shutil.copytree(tmp_path / "made", folder)
+    (folder / "journal.db.lock").unlink()
+    before = listing(folder)
+    assert any(name.endswith("-wal") for name in before) == killed
+    request.getfixturevalue("later")
+    with Journal.open(folder / "journal.db", mode="read") as journal:
+        assert journal.check().problems == ()
+        assert journal.state(RUN).last_applied == (4 if killed else 3)
+        assert len(list(journal.entries(RUN))) == (16 if killed else 15)
+        assert len(list(temporary.iterdir())) == 1
+        with pytest.raises(JournalNotWritable):
+            journal.append(RUN)
+    assert listing(folder) == before
+    assert list(temporary.iterdir()) == []
 
 
 def test_failed_upgrade_leaves_the_older_journal_whole(
