@@ -7,10 +7,14 @@ import sys
 
 from migrator.cli import main
 
-if __name__ == "__main__":
+
+def _heed_faults() -> None:
     if {"MEMMIG_FAULT", "MEMMIG_FAULT_COUNT"} & os.environ.keys():
         # Not imported otherwise: it needs the journal, which `--help` does without.
         from migrator import faults
 
         faults.install(os.environ)
-    sys.exit(main())
+
+
+if __name__ == "__main__":
+    sys.exit(main(prepare=_heed_faults))

@@ -20,7 +20,7 @@ from migrator.cli.output import Output, document, escape, findings, prepare_stre
 from migrator.errors import Interrupted, MemmigError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _BY_SIGNAL = 128
 _BUG = 1
@@ -58,13 +58,17 @@ def root(ctx: click.Context) -> None:
         raise UsageError(message, hint=f"one of {', '.join(_COMMANDS)}; see memmig --help")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run memmig and return its exit code (docs/reference/exit-codes.md). The only place that catches errors."""
+def main(arguments: Sequence[str] | None = None, *, prepare: Callable[[], None] = lambda: None) -> int:
+    """Run memmig and return its exit code (docs/reference/exit-codes.md). The only place that catches errors.
+
+    ``prepare`` is called first, so that its errors are caught here, too.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
     # What the options mean is not known yet when click refuses them.
     output = Output(as_json="--json" in given, quiet="--quiet" in given)
     try:
+        prepare()
         code = root.main(given, prog_name="memmig", standalone_mode=False, obj=tuple(given))
     except MemmigError as error:
         return _report(output, error, debug="--debug" in given)

@@ -30,6 +30,14 @@ def test_what_is_refused(text: str) -> None:
         parse(text)
 
 
+def test_what_is_refused_is_said_in_two_lines(tmp_path: Path) -> None:
+    ran = memmig("journal", "list", cwd=tmp_path, environment={"MEMMIG_FAULT": "write"})
+    assert (ran.code, ran.out) == (2, "")
+    assert [line.partition(": ")[0] for line in ran.err.splitlines()] == ["error", "hint"]
+    ran = memmig("journal", "list", "--json", cwd=tmp_path, environment={"MEMMIG_FAULT": "write"})
+    assert (ran.code, ran.document["error"]["name"]) == (2, "UsageError")
+
+
 def test_a_point_that_is_never_reached_changes_nothing_and_is_counted(tmp_path: Path) -> None:
     record = tmp_path / "points"
     environment = {"MEMMIG_FAULT": "write:1", "MEMMIG_FAULT_COUNT": str(record)}
