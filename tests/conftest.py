@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import engines
+from tests.neo4j_server import neo4j_server as new_neo4j_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.engines import FalkorServer
+    from tests.neo4j_server import Neo4jServer
 
 
 def pytest_report_header() -> list[str]:
@@ -45,6 +47,22 @@ def falkordb_server(falkordb_session: FalkorServer) -> FalkorServer:
     """A running server without data."""
     falkordb_session.empty()
     return falkordb_session
+
+
+@pytest.fixture(scope="session")
+def neo4j_session() -> Iterator[Neo4jServer]:
+    """One server for the whole run (of a worker); use ``neo4j_server``, which hands it out empty."""
+    if not engines.live("neo4j"):
+        pytest.skip(next(str(engine) for engine in engines.engines() if engine.name == "neo4j"))
+    with new_neo4j_server() as server:
+        yield server
+
+
+@pytest.fixture
+def neo4j_server(neo4j_session: Neo4jServer) -> Neo4jServer:
+    """A running server without data."""
+    neo4j_session.empty()
+    return neo4j_session
 
 
 @pytest.fixture

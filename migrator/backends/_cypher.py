@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from migrator.backends.base import HIDDEN_BY_TAGS
+from migrator.backends.base import HIDDEN_BY_TAGS, Marker
 from migrator.model import (
     LIST_FIELDS,
     OBJECT_FIELDS,
     Corrupt,
+    Kind,
     Memory,
     Problem,
     Relationship,
@@ -28,10 +29,10 @@ from migrator.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from migrator.backends.base import Raw
-    from migrator.model import Kind, Record, Value
+    from migrator.model import Record, Value
 
 INT64 = 1 << 63
 
@@ -49,6 +50,7 @@ MADE_ID = "made_id"
 
 _EDGE_IDS = uuid.UUID("6f1b2c1e-3c5b-5c0e-9d0a-5f1a3f4a7b10")
 _SCALARS = (str, int, float, bool)
+_NUMBERS = frozenset({int, float})
 
 
 @lru_cache(maxsize=4096)
@@ -74,7 +76,18 @@ class Limits:
     """What a graph store cannot hold exactly. The defaults are FalkorDB's, measured on 4.16.3 and 4.22.1."""
 
     id_bytes: int = 4096  #: longer ids are never found
+    blank_ids: bool = False  #: whether ids with leading or trailing white space are told from those without
     list_depth: int = 4  #: lists within lists; deeper ones are not read back exactly
+    uniform_lists: bool = False  #: all items of a list are of one type: [1, 2.5] would become [1.0, 2.5]
+    nulls_in_lists: bool = False
+    list_integers: int = 64  #: bits of integers in a list of nothing but numbers
+    nul: bool = False  #: NUL in texts
+    not_finite: bool = False  #: NaN and infinities
+    binary: bool = False  #: bytes, outside lists
+    maps: bool = False
+    index_bytes: int = 0  #: of all values of a record in one index together; 0 = no limit
+    #: Indexes with that limit: kind, label or type, properties.
+    indexed: tuple[tuple[Kind, str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +109,14 @@ class CypherForm:
         if type(identity) is not str or not identity:
             reason = "has no id" if identity is None else f"its id is no text but {identity!r}"
             return Corrupt(kind=kind, id=str(identity), reason=reason, raw=raw)
+        natives: dict[str, Value] = {}
         for name, value in properties.items():
-            if (type(value) is dict or type(value) is list) and (found := _native(value)):
-                reason = f"{name}: a value of type {found} cannot be read exactly"
-                return Corrupt(kind=kind, id=identity, reason=reason, raw=raw)
+            if (type(value) is dict or type(value) is list) and (found := self._native(value)):
+                natives[name] = self.carried(kind, name, value)
+                if natives[name] is None:
+                    reason = f"{name}: a value of type {found} cannot be read exactly"
+                    return Corrupt(kind=kind, id=identity, reason=reason, raw=raw)
+        properties = properties | natives if natives else properties
         if self.id_property != "id":
             if "id" in properties:
                 reason = f"has both {self.id_property} and id"
@@ -110,6 +127,20 @@ class CypherForm:
         if type(raw["from"]) is not str or type(raw["to"]) is not str:
             return Corrupt(kind=kind, id=identity, reason="an end of it has no id", raw=raw)
         return Relationship(identity, raw["type"], raw["from"], raw["to"], canonical(kind, properties))
+
+    def carried(self, kind: Kind, name: str, value: Value) -> Value:  # noqa: ARG002 - what other stores ask for
+        """Return the canonical value of one that holds natives, or None where it has none."""
+        return None
+
+    def _native(self, value: Value) -> str:
+        """Return the type of a value that the canonical form does not have, or ""."""
+        if type(value) is dict:
+            if NATIVE in value or not self.limits.maps:
+                return str(value.get(NATIVE, "map"))
+            return next(filter(None, map(self._native, value.values())), "")
+        if type(value) is list:
+            return next(filter(None, map(self._native, value)), "")
+        return ""
 
     def readable(self, kind: Kind, raw: Raw) -> bool:
         """Return whether the client can read it: 0.12 takes a memory with ``tags`` as text for missing [measured]."""
@@ -124,7 +155,7 @@ class CypherForm:
     def encode(self, record: Record) -> Raw:
         """See :class:`~migrator.backends.base.Form`."""
         if isinstance(record, Memory):
-            properties = {name: _stored(name, value) for name, value in record.properties.items()}
+            properties = {name: self._stored(name, value) for name, value in record.properties.items()}
             return {"labels": sorted(set(record.labels)), "properties": {self.id_property: record.id, **properties}}
         return {
             "type": record.type,
@@ -168,8 +199,8 @@ class CypherForm:
             if self.label in record.labels and type(record.properties.get("tags", [])) is not list:
                 yield "tags", HIDDEN_BY_TAGS
         else:
-            if not record.id or text_problem(record.id):
-                yield self.id_property, text_problem(record.id) or "an empty id is no id"
+            if not record.id or self._text_problem(record.id):
+                yield self.id_property, self._text_problem(record.id) or "an empty id is no id"
             if not _is_name(record.type):
                 yield ":type", f"{record.type!r} cannot be a relationship type here"
         for name, value in record.properties.items():
@@ -179,14 +210,32 @@ class CypherForm:
                 yield name, "the store keeps the id under this name"
             elif reason := self._value_problem(name, value):
                 yield name, reason
+        if self.limits.index_bytes:
+            yield from self._index_problems(record)
+
+    def _index_problems(self, record: Record) -> Iterator[tuple[str, str]]:
+        """Name what a store's own index would refuse, late and for the whole batch."""
+        kind: Kind = "memory" if isinstance(record, Memory) else "relationship"
+        shapes = record.labels if isinstance(record, Memory) else (record.type,)
+        for of, shape, names in self.limits.indexed:
+            if of != kind or shape not in shapes:
+                continue
+            values = [record.id if name == self.id_property else record.properties.get(name) for name in names]
+            if None in values:
+                continue
+            stored = [self._stored(name, value) for name, value in zip(names, values, strict=True)]
+            size = sum(map(_index_size, stored))
+            if size > self.limits.index_bytes and names != (self.id_property,):
+                reason = f"{size} bytes are too much for the index on {', '.join(names)} ({self.limits.index_bytes})"
+                yield names[-1], reason
 
     def _id_problems(self, identity: str) -> Iterator[tuple[str, str]]:
-        reason = text_problem(identity)
+        reason = self._text_problem(identity)
         if not identity:
             reason = "an empty id is never found by the store's index"
-        elif not reason and len(identity.encode()) > self.limits.id_bytes:
-            reason = f"ids of more than {self.limits.id_bytes} bytes are never found by the store's index"
-        elif not reason and identity != identity.strip():
+        elif not reason and len(identity) * 4 > self.limits.id_bytes and len(identity.encode()) > self.limits.id_bytes:
+            reason = f"ids of more than {self.limits.id_bytes} bytes do not fit the store's index"
+        elif not reason and not self.limits.blank_ids and identity != identity.strip():
             reason = "the store's index takes an id with leading or trailing white space for the one without"
         if reason:
             yield self.id_property, reason
@@ -195,30 +244,73 @@ class CypherForm:
         """Return why a property's value cannot be stored exactly, or ""."""
         kind = type(value)
         if kind is str:
-            return text_problem(value)
+            return self._text_problem(value)
         if kind is float:
-            return "" if value - value == 0 else f"the store cannot hold {value!r}"
+            return "" if self.limits.not_finite or value - value == 0 else f"the store cannot hold {value!r}"
         if kind is bool:
             return ""
         if kind is int:
             return "" if -INT64 <= value < INT64 else f"{value} is outside 64 bits: the store would change it"
         if name in OBJECT_FIELDS or (name in LIST_FIELDS and name != "tags" and kind is list):
-            stored = _stored(name, value)
+            stored = self._stored(name, value)
             if type(stored) is str:
                 return "" if canonical("memory", {name: stored}) == {name: value} and not _unclean(value) else _NO_JSON
         if kind is list:
             return self._list_problem(value)
+        if kind is bytes and self.limits.binary:
+            return ""
+        if kind is dict and self.limits.maps:
+            return self._map_problem(value)
         return f"the store cannot hold a value of type {'map' if kind is dict else kind.__name__}"
 
     def _list_problem(self, items: list[Value]) -> str:
         if too_deep(items, self.limits.list_depth):
             return f"lists nested more than {self.limits.list_depth} deep are not read back exactly"
+        kinds = set(map(type, items))
+        if bytes in kinds:
+            return "the store cannot hold bytes in a list"
+        if self.limits.uniform_lists and len(kinds) > 1 and None not in items:
+            return "the store holds lists of one type only: it would change or refuse this one"
+        narrow = self.limits.list_integers
+        if kinds <= _NUMBERS and any(type(item) is int and item.bit_length() >= narrow for item in items):
+            return f"the store would cut an integer in a list of numbers to {narrow} bits"
         for item in items:
             if item is None:
-                return "the store cannot hold a list with null in it"
-            if reason := self._value_problem("", item):
+                if not self.limits.nulls_in_lists:
+                    return "the store cannot hold a list with null in it"
+            elif reason := self._value_problem("", item):
                 return f"in a list: {reason}"
         return ""
+
+    def _map_problem(self, value: dict[str, Value]) -> str:
+        if NATIVE in value:
+            return f"a map with the key {NATIVE} has a meaning of its own here"
+        if too_deep(value):
+            return "maps nested that deep are not read back exactly"
+        for name, item in value.items():
+            reason = self._text_problem(name) or ("" if item is None else self._value_problem("", item))
+            if reason:
+                return f"in a map: {reason}"
+        return ""
+
+    def _text_problem(self, text: str) -> str:
+        if self.limits.nul and "\0" in text:
+            text = text.replace("\0", "")
+        return text_problem(text)
+
+    def _stored(self, name: str, value: Value) -> Value:
+        """Return a memory's value as 0.12 writes it: maps, and context lists empty or of no scalars, as text.
+
+        As text also such a list that the store would change.
+        """
+        kind = type(value)
+        if kind is dict and name in OBJECT_FIELDS:
+            return _json(value)
+        if kind is list and name in LIST_FIELDS and name != "tags":
+            scalars = value and all(type(item) in _SCALARS for item in value)
+            native = scalars and not (self.limits.uniform_lists and len(set(map(type, value))) > 1)
+            return value if native else _json(value)
+        return value
 
 
 _NO_JSON = "the value has no JSON text that reads back the same"
@@ -231,16 +323,6 @@ def _unclean(value: Value) -> bool:
     if type(value) is list:
         return any(map(_unclean, value))
     return type(value) is bytes or (type(value) is float and value - value != 0)
-
-
-def _stored(name: str, value: Value) -> Value:
-    """Return a memory's value as 0.12 writes it: maps, and context lists that are empty or hold no scalars, as text."""
-    kind = type(value)
-    if kind is dict and name in OBJECT_FIELDS:
-        return _json(value)
-    if kind is list and name in LIST_FIELDS and name != "tags":
-        return value if value and all(type(item) in _SCALARS for item in value) else _json(value)
-    return value
 
 
 def _json(value: Value) -> Value:
@@ -267,10 +349,25 @@ def text_problem(text: str) -> str:
     return ""
 
 
-def _native(value: Value) -> str:
-    """Return the type of a value that the canonical form does not have, or ""."""
-    if type(value) is dict:
-        return str(value.get(NATIVE, "map"))
-    if type(value) is list:
-        return next(filter(None, map(_native, value)), "")
-    return ""
+def _index_size(value: Value) -> int:
+    """Return the bytes of a value in Neo4j's range index.
+
+    [measured on 5.26: texts of 8,164 bytes, lists of 371 texts of 20 bytes, of 1,020 numbers fit, one more does not]
+    """
+    kind = type(value)
+    if kind is str:
+        return len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+    if kind is list:
+        return sum(_index_size(item) + 2 * (type(item) is str) for item in value)
+    return 1 if kind is bool else 8 if kind in _NUMBERS else len(value) if kind is bytes else 0
+
+
+def marker_of(found: Mapping[str, Value]) -> Marker:
+    """Return the marker that a node's properties are; a number that is none becomes -1, which no marker has."""
+
+    def whole(name: str) -> int:
+        value = found.get(name)
+        return value if type(value) is int else -1
+
+    text = {name: str(found.get(name, "")) for name in ("journal", "run", "digest", "owner")}
+    return Marker(epoch=whole("epoch"), batch=whole("batch"), **text)

@@ -39,7 +39,7 @@ TABLE: dict[BackendType, Entry] = {
     BackendType.FALKORDB: Entry(
         module="migrator.backends.falkordb", name="FalkorDBBackend", driver="falkordb", package="falkordb"
     ),
-    BackendType.NEO4J: Entry(driver="neo4j", package="neo4j"),
+    BackendType.NEO4J: Entry(module="migrator.backends.neo4j", name="Neo4jBackend", driver="neo4j", package="neo4j"),
     BackendType.MEMGRAPH: Entry(driver="neo4j", package="neo4j"),
     BackendType.MEMORY: Entry(module="migrator.backends.memory", name="MemoryBackend"),
 }

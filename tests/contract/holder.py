@@ -27,6 +27,7 @@ class Place:
     name: str
     config: BackendConfig
     shared: bool  #: two backends may be open on it at once
+    always: bool = False  #: it exists, empty, before anybody made it
     folder: Path | None = None  #: of a store in files
     opened: list[Backend] = field(default_factory=list)  #: to be closed in the end, also where a test fails
 

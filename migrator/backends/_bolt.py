@@ -1,0 +1,272 @@
+"""What Neo4j and Memgraph have in common: all but how they are reached, probed, made durable and given a schema."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+from migrator.backends._bolt_form import BoltForm
+from migrator.backends._bolt_lookup import Finder, chunked
+from migrator.backends._bolt_values import frozen, thawed
+from migrator.backends._bolt_wire import Conflict, Wire, new_driver
+from migrator.backends._bolt_write import Fenced, Refused, Writer, move_marker
+from migrator.backends._cypher import MADE_ID, edge_id, marker_of
+from migrator.backends.base import Inventory, WriteOutcome
+from migrator.errors import StoreRefused, StoreUnreachable
+from migrator.model import Corrupt, Relationship
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from migrator.backends._bolt_cypher import Statements
+    from migrator.backends._cypher import Limits
+    from migrator.backends.base import Access, Batch, Marker, Raw
+    from migrator.model import Kind, Record, Value
+    from migrator.models import BackendConfig, Role
+
+DEFAULT_PORT = 7687
+_LOOPBACK = {"localhost", "127.0.0.1", "::1", ""}
+_PAGE_BYTES = 8_000_000  #: of texts in one page of a scan, about
+
+
+class BoltStore:
+    """:class:`~migrator.backends.base.Backend` over one database; subclasses connect, probe and make durable."""
+
+    kind = ""
+    batch_size = 2_000
+    snapshots = False
+
+    def __init__(self, config: BackendConfig, statements: Statements, limits: Limits, *, role: Role) -> None:
+        self.form = BoltForm(config.label, config.id_property, limits)
+        self._config = config
+        self._role = role
+        self._say = statements
+        self._connected: Wire | None = None
+        self._finder: Finder | None = None
+        #: Whether the store itself keeps ids of the label unique.
+        self._unique = False
+
+    # --- for subclasses ---
+
+    @property
+    def _wire(self) -> Wire:
+        if self._connected is None:
+            raise _not_open()
+        return self._connected
+
+    @property
+    def _find(self) -> Finder:
+        if self._finder is None:
+            raise _not_open()
+        return self._finder
+
+    def _address(self) -> str:
+        """Return host and port as a store is named by: one spelling for the loopback."""
+        host = self._config.host.lower()
+        host = "localhost" if host in _LOOPBACK else f"[{host}]" if ":" in host else host
+        return f"{host}:{self._config.port or DEFAULT_PORT}"
+
+    def _connect(self, scheme: str, database: str | None, *, name: str) -> Wire:
+        """Return a wire, not yet connected; ``name`` is the engine's, for people."""
+        config = self._config
+        host = config.host or "localhost"
+        host = f"[{host}]" if ":" in host else host
+        uri = f"{scheme}://{host}:{config.port or DEFAULT_PORT}"
+        wire = Wire(
+            new_driver(uri, config.user, config.password),
+            database=database,
+            place=f"{name} at {self._address()}/{database or ''}",
+            timeout=config.timeout,
+            writes=self._role == "to",
+        )
+        self._connected = wire
+        return wire
+
+    def _check_writable(self, access: Access) -> None:
+        """Raise StoreRefused where a node cannot be made; the one that is made to see that is rolled back."""
+        if access == "read":
+            return
+        with self._wire.transaction() as transaction:
+            transaction.run(self._say.try_to_write())
+
+    def _use(self, *, indexed: bool, unique: bool) -> None:
+        """Hear which of the label's ids the store finds by an index, and keeps unique."""
+        self._finder = Finder(self._wire, self._say, indexed=indexed)
+        self._unique = unique
+
+    def _count(self, query: str) -> int:
+        return int(self._wire.read(query)[0][0])
+
+    # --- reading ---
+
+    def inventory(self) -> Inventory:
+        """See :class:`~migrator.backends.base.Backend`."""
+        say, relationships = self._say, self._count(self._say.count_edges())
+        others: dict[str, int] = {}
+        if not self._config.all_labels:
+            rows = self._wire.read(say.other_nodes())
+            others = {":".join(sorted(labels)) or "(no label)": number for labels, number in rows}
+        return Inventory(
+            memories=self._count(say.count_nodes()),
+            relationships=relationships,
+            other_nodes=others,
+            other_relationships=self._count(say.count_all_edges()) - relationships,
+            duplicates=self._duplicates(),
+        )
+
+    def _duplicates(self) -> dict[Kind, tuple[str, ...]]:
+        found: dict[Kind, tuple[str, ...]] = {}
+        nodes = [] if self._unique and not self._config.all_labels else self._wire.read(self._say.duplicate_nodes())
+        if nodes:
+            found["memory"] = tuple(sorted(row[0] for row in nodes))
+        edges = self._wire.read(self._say.duplicate_edges())
+        if edges:
+            found["relationship"] = tuple(sorted(row[0] for row in edges))
+        return found
+
+    def scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
+        """See :class:`~migrator.backends.base.Backend`: one streamed answer, in the order that the store reads in.
+
+        StoreRefused where less or more came than the store counts, and its own count did not change meanwhile.
+        """
+        say = self._say
+        count, query = (
+            (say.count_nodes(), say.scan_nodes()) if kind == "memory" else (say.count_edges(), say.scan_edges())
+        )
+        before, seen = self._count(count), 0
+        ordinals: Counter[str] = Counter()
+        for rows in chunked(self._wire.stream(query), size, _PAGE_BYTES):
+            seen += len(rows)
+            yield [self._record(kind, row, ordinals) for row in rows]
+        after = self._count(count)
+        if before == after != seen:
+            message = f"the store counts {after} of kind {kind} but a whole scan gave {seen}"
+            raise StoreRefused(message, hint="nothing was taken for complete; try again, then report this")
+
+    def _record(self, kind: Kind, row: Sequence[Value], ordinals: Counter[str]) -> Record | Corrupt:
+        properties = frozen(row[-1])
+        if kind == "memory":
+            raw: Raw = {"labels": sorted(row[1]), "properties": properties}
+        else:
+            raw = {"type": row[1], "from": row[2], "to": row[3], "properties": properties}
+            if properties.get(self._config.id_property) is None:
+                self._name_edge(raw, ordinals)
+        record = self.form.decode(kind, raw)
+        if isinstance(record, Corrupt) and type(properties.get(self._config.id_property)) is not str:
+            return replace(record, id=f"internal:{row[0]}")
+        return record
+
+    def _name_edge(self, raw: Raw, ordinals: Counter[str]) -> None:
+        """Give an edge without id the id that it has in every scan, marked as made."""
+        record = self.form.decode("relationship", {**raw, MADE_ID: "-"})
+        if isinstance(record, Relationship):
+            first = edge_id(record, 0)
+            raw[MADE_ID] = edge_id(record, ordinals[first])
+            ordinals[first] += 1
+
+    def read_ahead(self, *, digests: bool) -> None:
+        """Do nothing: the server is the slower end."""
+
+    def release_snapshot(self) -> None:
+        """Do nothing: there are no snapshots."""
+
+    def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
+        """See :class:`~migrator.backends.base.Backend`. An edge whose id was made by a scan is not found by it."""
+        return self._find.nodes(list(wanted)) if kind == "memory" else self._find.edges(wanted)
+
+    def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        return self._find.attached(memory_ids)
+
+    # --- markers ---
+
+    def markers(self) -> list[Marker]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        return [marker_of(row[0]) for row in self._wire.read(self._say.markers())]
+
+    def swap_marker(self, expected: Marker | None, new: Marker | None) -> bool:
+        """See :class:`~migrator.backends.base.Backend`. Two claims at once may both succeed: count after it."""
+        if expected is None and new is None:
+            return not self.markers()
+        try:
+            with self._wire.writing() as transaction:
+                if expected is None:
+                    if transaction.run(self._say.markers()):
+                        return False
+                    transaction.run(self._say.make_marker(), {"new": asdict(new)})  # type: ignore[arg-type]
+                elif new is None:
+                    locked = transaction.run(self._say.lock_markers())
+                    ours = [at for at, properties in locked if marker_of(properties) == expected]
+                    if len(ours) != 1:
+                        return False
+                    transaction.run(self._say.remove_marker(), {"at": ours[0]})
+                else:
+                    move_marker(transaction, self._say, expected, asdict(new))
+                transaction.commit()
+        except (Fenced, Conflict):
+            return False
+        return True
+
+    # --- writing ---
+
+    def write(self, batch: Batch, expected: Marker) -> WriteOutcome:
+        """See :class:`~migrator.backends.base.Backend`: one explicit transaction."""
+        if not batch.rows or len({row.id for row in batch.rows}) != len(batch.rows):
+            return self._refusal(expected)
+        # Before the transaction: what is read once is read over the same connection.
+        self._find.placed()
+        if batch.kind == "relationship":
+            self._find.ended()
+        try:
+            with self._wire.writing() as transaction:
+                Writer(transaction, self._say, self._find, unique=self._unique).write(batch, expected)
+                transaction.commit()
+        except Fenced:
+            return WriteOutcome.MARKER_REFUSED
+        except Refused:
+            return WriteOutcome.ROWS_REFUSED
+        except Conflict:
+            return self._refusal(expected)
+        self._find.note(batch)
+        return WriteOutcome.APPLIED
+
+    def _refusal(self, expected: Marker) -> WriteOutcome:
+        """Say what refused a batch of which nothing was written."""
+        return WriteOutcome.ROWS_REFUSED if self.markers() == [expected] else WriteOutcome.MARKER_REFUSED
+
+    def echo(self, kind: Kind, raw: Raw, marker: Marker) -> Raw | None:
+        """See :class:`~migrator.backends.base.Backend`. Scratch nodes have a label of ours, so nobody sees them.
+
+        Three transactions: what a transaction reads of its own writes has not been through the store.
+        """
+        edge = kind == "relationship"
+        make = self._say.make_scratch(raw["type"] if edge else "")
+        clear: list[tuple[str, dict[str, Value]]] = [(query, {}) for query in self._say.clear_scratch()]
+        if not self._scratched(marker, [*clear, (make, {"p": thawed(raw["properties"])})]):
+            return None
+        rows = self._wire.read(self._say.read_scratch(edge=edge))
+        self._scratched(marker, clear)
+        return {**raw, "properties": frozen(rows[0][0])} if len(rows) == 1 else None
+
+    def _scratched(self, marker: Marker, statements: Sequence[tuple[str, dict[str, Value]]]) -> bool:
+        try:
+            with self._wire.writing() as transaction:
+                move_marker(transaction, self._say, marker, {})
+                for query, parameters in statements:
+                    transaction.run(query, parameters)
+                transaction.commit()
+        except (Fenced, Conflict):
+            return False
+        return True
+
+    def close(self) -> None:
+        """See :class:`~migrator.backends.base.Backend`."""
+        if self._connected is not None:
+            self._connected.close()
+        self._connected = self._finder = None
+
+
+def _not_open() -> StoreUnreachable:
+    message = "the store is not open"
+    return StoreUnreachable(message, hint="open it first")

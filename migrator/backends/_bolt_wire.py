@@ -1,0 +1,288 @@
+"""A driver, its transactions, and its errors translated. Each statement is sent once: no retry of the driver's is used.
+
+Every statement but DDL goes through an explicit transaction, for the driver runs the others again by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from migrator.backends._bolt_values import readers
+from migrator.errors import MemmigError, OutcomeUnknown, StoreRefused, StoreUnreachable, TargetFull
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from neo4j import Driver, Result, Session, Transaction
+
+    from migrator.model import Value
+
+CONNECT_SECONDS = 10.0
+#: Records that the driver holds ready of a streamed answer.
+_FETCH = 500
+
+
+class Conflict(Exception):
+    """The server refused a transaction because of what others wrote; nothing of it stays."""
+
+
+class ServerSaid(MemmigError):
+    """An answer that no rule below knows: a bug here, or a server that differs."""
+
+
+def new_driver(uri: str, user: str, password: str) -> Driver:
+    """Return a driver that connects when it is first used, never retries, and says nothing by itself."""
+    import neo4j
+
+    logging.getLogger("neo4j").addHandler(logging.NullHandler())
+    options: dict[str, Any] = {
+        "auth": (user, password) if user or password else None,
+        "user_agent": "memmig",
+        "telemetry_disabled": True,
+        "connection_timeout": CONNECT_SECONDS,
+        "connection_acquisition_timeout": 2 * CONNECT_SECONDS,
+        "max_transaction_retry_time": 0,
+        "notifications_min_severity": "OFF",
+        "fetch_size": _FETCH,
+        # Since 6.3 the driver runs auto-commit statements again; before, it does not know the option.
+        "disable_auto_commit_retries": True,
+    }
+    try:
+        return neo4j.GraphDatabase.driver(uri, **options)
+    except neo4j.exceptions.ConfigurationError:
+        del options["disable_auto_commit_retries"]
+        return neo4j.GraphDatabase.driver(uri, **options)
+
+
+class Transact:
+    """An explicit transaction in which statements run one after the other, each answer read to its end."""
+
+    def __init__(self, transaction: Transaction, wire: Wire) -> None:
+        self._transaction = transaction
+        self._wire = wire
+
+    def run(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[list[Value]]:
+        """Run one statement and return its rows."""
+        with self._wire.translated():
+            return self._transaction.run(query, dict(parameters or {})).values()
+
+    def stream(self, query: str) -> Iterator[list[Value]]:
+        """Run one statement and yield its rows; nothing else may run before the last one."""
+        with self._wire.translated():
+            result: Result = self._transaction.run(query)
+        rows = iter(result)
+        while True:
+            with self._wire.translated():
+                row = next(rows, None)
+            if row is None:
+                return
+            yield row.values()
+
+    def commit(self) -> None:
+        """Commit. OutcomeUnknown unless the server says that it did, or that it did not."""
+        with self._wire.translated(commits=True):
+            self._transaction.commit()
+
+
+class Wire:
+    """One database of one server. Use it in one thread."""
+
+    def __init__(self, driver: Driver, *, database: str | None, place: str, timeout: float, writes: bool) -> None:
+        self._driver = driver
+        self._database = database
+        self._place = place
+        self._timeout = timeout
+        self._writes = writes
+        self._in_write = False
+        self._session: Session | None = None
+
+    # --- requests ---
+
+    def read(self, query: str, parameters: Mapping[str, Any] | None = None) -> list[list[Value]]:
+        """Run one reading statement and return its rows."""
+        with self.transaction() as transaction:
+            return transaction.run(query, parameters)
+
+    def stream(self, query: str) -> Iterator[list[Value]]:
+        """Run one reading statement over a connection of its own and yield its rows; memory stays bounded."""
+        session = self._new_session()
+        try:
+            with self._begun(session) as transaction:
+                yield from transaction.stream(query)
+        finally:
+            with suppress(Exception):
+                session.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transact]:
+        """Begin a transaction, which is rolled back where it was not committed: errors of one that reads."""
+        if self._session is None:
+            self._session = self._new_session()
+        with self._begun(self._session) as transaction:
+            yield transaction
+
+    @contextmanager
+    def writing(self) -> Iterator[Transact]:
+        """Begin a transaction that writes: a lost connection is OutcomeUnknown as soon as it has begun."""
+        with self.transaction() as transaction:
+            self._in_write = True
+            try:
+                yield transaction
+            finally:
+                self._in_write = False
+
+    def auto(self, query: str, *, writes: bool) -> list[list[Value]]:
+        """Run one statement that the server takes outside transactions only; sent once, as all."""
+        session = self._new_session()
+        try:
+            with self.translated():
+                connected = session.begin_transaction()
+                self._prepare(connected)
+                connected.rollback()
+            self._in_write = writes
+            with self.translated():
+                return session.run(query).values()
+        finally:
+            self._in_write = False
+            with suppress(Exception):
+                session.close()
+
+    def close(self) -> None:
+        """Disconnect. Never raises."""
+        with suppress(Exception):
+            if self._session is not None:
+                self._session.close()
+        with suppress(Exception):
+            self._driver.close()
+
+    def _new_session(self) -> Session:
+        import neo4j
+
+        mode = neo4j.WRITE_ACCESS if self._writes else neo4j.READ_ACCESS
+        return self._driver.session(database=self._database, default_access_mode=mode)
+
+    @contextmanager
+    def _begun(self, session: Session) -> Iterator[Transact]:
+        with self.translated():
+            transaction = session.begin_transaction()
+        try:
+            self._prepare(transaction)
+            yield Transact(transaction, self)
+        finally:
+            with suppress(Exception):
+                transaction.close()
+
+    def _prepare(self, transaction: Transaction) -> None:
+        """Set what the driver has no option for: how long to wait for an answer, and natives to the last byte."""
+        connection = transaction._connection  # noqa: SLF001
+        connection.socket.set_read_timeout(self._timeout)
+        handler = connection.hydration_handler
+        if b"I" in handler.struct_hydration_functions and not hasattr(handler, "_memmig"):
+            handler.struct_hydration_functions = {**handler.struct_hydration_functions, **readers()}
+            handler._memmig = True  # noqa: SLF001
+
+    # --- errors ---
+
+    @contextmanager
+    def translated(self, *, commits: bool = False) -> Iterator[None]:
+        """Turn the driver's errors into memmig's."""
+        from neo4j import exceptions
+
+        try:
+            yield
+        except exceptions.AuthError as error:
+            raise self._no_sign_in(_said(error)) from error
+        except exceptions.Neo4jError as error:
+            raise self._translated(error.code or "", _said(error), commits=commits) from error
+        except exceptions.DriverError as error:
+            raise self._lost(error) from error
+        except OSError as error:
+            raise self._lost(error) from error
+
+    def _lost(self, error: Exception) -> MemmigError:
+        said = _said(error)
+        if self._in_write:
+            message = f"{self._place} did not answer: {said}"
+            return OutcomeUnknown(message, hint="resume the run: it finds out what has landed")
+        if _speaks_otherwise(error, said):
+            message = f"what listens at {self._place} does not speak Bolt"
+            return StoreRefused(message, hint="check host and port (Neo4j's Bolt port is 7687, not 7474)")
+        message = f"{self._place} cannot be reached: {said}"
+        return StoreUnreachable(message, hint="is the server running there?")
+
+    def _translated(self, code: str, said: str, *, commits: bool) -> Exception:
+        # Neo4j's messages may quote a record; its codes say enough, but for one. Memgraph's codes are nearly all one.
+        text = "" if code.startswith("Neo.") and "ExecutionFailed" not in code else said.lower()
+        for codes, words, kind, message, hint in _RULES:
+            if any(one in code for one in codes) or any(one in text for one in words):
+                if kind is None:
+                    return Conflict(said)
+                if message == _NO_SIGN_IN:
+                    return self._no_sign_in(said)
+                if kind is TargetFull and not self._in_write:
+                    return StoreUnreachable(f"{self._place} {message}: {said}", hint="raise the server's limits")
+                return kind(f"{self._place} {message}: {said}", hint=hint)
+        if commits:
+            return OutcomeUnknown(f"{self._place} could not say whether it committed: {said}")
+        return ServerSaid(f"{self._place}: {said}", hint="report this with the version of the server")
+
+    def _no_sign_in(self, said: str) -> StoreUnreachable:
+        if "expired" in said.lower():
+            return StoreUnreachable(f"{self._place}: the password has expired", hint="set a new password first")
+        return StoreUnreachable(f"{self._place} refuses to sign in", hint="give the right user and password")
+
+
+_NO_SIGN_IN = "refuses to sign in"
+#: What a code holds, what a message holds in small letters, error (None = Conflict), message, hint. The first match.
+_RULES: tuple[tuple[tuple[str, ...], tuple[str, ...], type[MemmigError] | None, str, str], ...] = (
+    (
+        ("Security.Forbidden",),
+        ("not authorized", "not allowed for user", "you are not allowed"),
+        StoreRefused,
+        "does not let this user",
+        "grant it what the message names",
+    ),
+    ((".Security.",), ("authentication failure",), StoreUnreachable, _NO_SIGN_IN, ""),
+    (
+        ("DatabaseNotFound",),
+        ("unknown database",),
+        StoreUnreachable,
+        "has no such database",
+        "give the right one in the URL",
+    ),
+    (("DatabaseUnavailable",), (), StoreUnreachable, "is not available", "start the database"),
+    (
+        ("OnReadOnlyDatabase", "NotALeader"),
+        ("read-only", "read only", "on replica"),
+        StoreRefused,
+        "cannot be written",
+        "give the address of a database that can",
+    ),
+    (
+        ("OutOfMemory", "Terminated", "TimedOut", "StackOverFlow"),
+        ("memory limit", "timeout"),
+        TargetFull,
+        "gave a request up",
+        "try a smaller --batch-size, or raise the server's limits",
+    ),
+    ((), ("too large to index",), StoreRefused, "has an index that a value does not fit", "drop that index"),
+    (
+        ("ConstraintValidation", "Deadlock", "Transaction.Outdated", "LockClientStopped"),
+        ("unique constraint", "conflicting transactions"),
+        None,
+        "",
+        "",
+    ),
+)
+
+
+def _speaks_otherwise(error: Exception, said: str) -> bool:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return bool(names & {"BoltHandshakeError", "UnsupportedServerProduct"}) or "looks like HTTP" in said
+
+
+def _said(error: BaseException) -> str:
+    text = getattr(error, "message", None) or str(error)
+    return " ".join(str(text).split())[:300] or type(error).__name__
