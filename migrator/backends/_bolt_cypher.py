@@ -125,6 +125,10 @@ class Statements:
         where = f"NOT n:{self._label} AND " if indexed else ""
         return f"MATCH (n) WHERE {where}{self._not_ours('n')} RETURN {self._internal('n')}, n.{self._id}"
 
+    def labelled_ids(self) -> str:
+        """→ those of $ids that stand in the label, once each."""
+        return f"UNWIND $ids AS x MATCH (n:{self._label} {{{self._id}: x}}) RETURN DISTINCT x"
+
     def edge_ends(self) -> str:
         """→ (id, from, to) of every edge."""
         return f"MATCH (a)-[r]->(b) RETURN r.{self._id}, a.{self._id}, b.{self._id}"

@@ -57,6 +57,10 @@ class Finder:
             if not self._indexed or outside:
                 rows = self._wire.stream(say.other_places(indexed=self._indexed))
                 places = {identity: at for at, identity in rows if type(identity) is str}
+                if places and self._indexed:
+                    # An id that also stands in the label means the node there.
+                    for (identity,) in self._wire.read(say.labelled_ids(), {"ids": list(places)}):
+                        del places[identity]
             self._places = places
         return self._places
 

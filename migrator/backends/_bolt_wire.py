@@ -80,6 +80,11 @@ class Transact:
                 return
             yield row.values()
 
+    def summary(self, query: str) -> dict[str, Any]:
+        """Run one statement and return what the server tells beside the answer."""
+        with self._wire.translated():
+            return dict(self._transaction.run(query).consume().metadata)
+
     def commit(self) -> None:
         """Commit. OutcomeUnknown unless the server says that it did, or that it did not."""
         with self._wire.translated(commits=True):
@@ -148,6 +153,11 @@ class Wire:
             self._in_write = False
             with suppress(Exception):
                 session.close()
+
+    def summary(self, query: str) -> dict[str, Any]:
+        """Run one reading statement and return what the server tells beside the answer."""
+        with self.transaction() as transaction:
+            return transaction.summary(query)
 
     def close(self) -> None:
         """Disconnect. Never raises."""
@@ -255,7 +265,7 @@ _RULES: tuple[tuple[tuple[str, ...], tuple[str, ...], type[MemmigError] | None, 
     (("DatabaseUnavailable",), (), StoreUnreachable, "is not available", "start the database"),
     (
         ("OnReadOnlyDatabase", "NotALeader"),
-        ("read-only", "read only", "on replica"),
+        ("read-only", "read only", "on the replica", "on replica"),
         StoreRefused,
         "cannot be written",
         "give the address of a database that can",
@@ -270,7 +280,13 @@ _RULES: tuple[tuple[tuple[str, ...], tuple[str, ...], type[MemmigError] | None, 
     ((), ("too large to index",), StoreRefused, "has an index that a value does not fit", "drop that index"),
     (
         ("ConstraintValidation", "Deadlock", "Transaction.Outdated", "LockClientStopped"),
-        ("unique constraint", "conflicting transactions"),
+        (
+            "unique constraint",
+            "conflicting transactions",
+            "access to the storage",
+            "shared access",
+            "existing connections",
+        ),
         None,
         "",
         "",

@@ -84,7 +84,7 @@ class Limits:
     nul: bool = False  #: NUL in texts
     not_finite: bool = False  #: NaN and infinities
     binary: bool = False  #: bytes, outside lists
-    maps: bool = False
+    maps: bool = False  #: maps are read; nothing writes them, as no client knows them
     index_bytes: int = 0  #: of all values of a record in one index together; 0 = no limit
     #: Indexes with that limit: kind, label or type, properties.
     indexed: tuple[tuple[Kind, str, tuple[str, ...]], ...] = ()
@@ -259,8 +259,6 @@ class CypherForm:
             return self._list_problem(value)
         if kind is bytes and self.limits.binary:
             return ""
-        if kind is dict and self.limits.maps:
-            return self._map_problem(value)
         return f"the store cannot hold a value of type {'map' if kind is dict else kind.__name__}"
 
     def _list_problem(self, items: list[Value]) -> str:
@@ -280,17 +278,6 @@ class CypherForm:
                     return "the store cannot hold a list with null in it"
             elif reason := self._value_problem("", item):
                 return f"in a list: {reason}"
-        return ""
-
-    def _map_problem(self, value: dict[str, Value]) -> str:
-        if NATIVE in value:
-            return f"a map with the key {NATIVE} has a meaning of its own here"
-        if too_deep(value):
-            return "maps nested that deep are not read back exactly"
-        for name, item in value.items():
-            reason = self._text_problem(name) or ("" if item is None else self._value_problem("", item))
-            if reason:
-                return f"in a map: {reason}"
         return ""
 
     def _text_problem(self, text: str) -> str:

@@ -40,7 +40,9 @@ TABLE: dict[BackendType, Entry] = {
         module="migrator.backends.falkordb", name="FalkorDBBackend", driver="falkordb", package="falkordb"
     ),
     BackendType.NEO4J: Entry(module="migrator.backends.neo4j", name="Neo4jBackend", driver="neo4j", package="neo4j"),
-    BackendType.MEMGRAPH: Entry(driver="neo4j", package="neo4j"),
+    BackendType.MEMGRAPH: Entry(
+        module="migrator.backends.memgraph", name="MemgraphBackend", driver="neo4j", package="neo4j"
+    ),
     BackendType.MEMORY: Entry(module="migrator.backends.memory", name="MemoryBackend"),
 }
 
