@@ -1,44 +1,26 @@
-"""Opening SQLite files: what is no store is refused by name, and reading leaves no trace.
+"""SQLite files: opening one by URI, what its path, size and times tell, and what the driver's errors mean.
 
-``mode=ro`` on a file in WAL mode makes ``-wal`` and ``-shm`` beside it, leaves them there, and fails in a read-only
-folder (measured, SQLite 3.40.1). So a WAL file that nobody has open is read with ``immutable=1``, and one whose
-``-wal`` cannot be used in place is read from a temporary copy of both.
+POSIX drops every lock that a process has on a file when it closes any descriptor of it, so a store's file is never
+opened but through SQLite, which keeps its own descriptors until their locks are gone
+(https://www.sqlite.org/howtocorrupt.html, 2.2).
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import sqlite3
-import subprocess
-import sys
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import closing
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from migrator.errors import MemmigError, StoreRefused, StoreUnreachable, TargetFull
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from migrator.models import Role
 
 BUSY_SECONDS = 10.0
-_HEADER_BYTES = 100
-_MAGIC = b"SQLite format 3\0"
-_WAL_VERSION = 2
-_COPY_ATTEMPTS = 5
-
-_NOBODY = 9
-#: Ends with ``_NOBODY`` where no process has a lock on byte 128, SQLite's "dead man's switch", of the file given.
-_ASK = f"""
-import fcntl, struct, sys
-mac = sys.platform == "darwin"
-ask = struct.pack("qqihh", 128, 1, 0, fcntl.F_WRLCK, 0) if mac else struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 128, 1, 0)
-told = fcntl.fcntl(open(sys.argv[1], "rb"), fcntl.F_GETLK, ask)
-sys.exit({_NOBODY} if struct.unpack_from("h", told, 20 if mac else 0)[0] == fcntl.F_UNLCK else 0)
-"""
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
@@ -56,6 +38,8 @@ def translated(error: sqlite3.Error, path: Path, *, writing: bool) -> MemmigErro
         return TargetFull(f"{path} cannot be written: {error}", hint="free space on its disk, then run again")
     if not writing and code in _NO_ACCESS:
         return StoreUnreachable(f"{path} cannot be opened: {error}", hint="check the path and its permissions")
+    if code == sqlite3.SQLITE_NOTADB:
+        return StoreRefused(f"{path} is not a SQLite database", hint="check the path")
     return StoreRefused(
         f"{path} cannot be used: {error}", hint="check the file with: sqlite3 FILE 'PRAGMA quick_check'"
     )
@@ -72,10 +56,15 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def examine(path: Path, role: Role) -> bool:
-    """Tell whether a SQLite database stands at the path; False for a target that is absent or has no bytes.
+def touch(connection: sqlite3.Connection) -> None:
+    """Read the first page: SQLite opens files late."""
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
 
-    Raises StoreUnreachable for a missing source, StoreRefused for what is no database or ends before its time.
+
+def examine(path: Path, role: Role) -> bool:
+    """Tell whether a file with bytes stands at the path; False for a target that is absent or has none.
+
+    Raises StoreUnreachable for a source that is missing or cannot be read, StoreRefused for what is no file.
     """
     try:
         if not path.exists():
@@ -87,36 +76,44 @@ def examine(path: Path, role: Role) -> bool:
             what = "a folder" if path.is_dir() else "no regular file"
             msg = f"{path} is {what}, not a SQLite file"
             raise StoreRefused(msg, hint="give the path of the file itself")
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
+        empty = path.stat().st_size == 0
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise StoreUnreachable(msg, hint="check its permissions") from error
-    if not header and role == "to":
-        return False
-    if not header:
+    if empty and role == "from":
         msg = f"{path} is empty"
         raise StoreRefused(msg, hint="an empty file is no store; check the path")
-    if not header.startswith(_MAGIC):
-        msg = f"{path} is not a SQLite database"
-        raise StoreRefused(msg, hint="check the path")
-    _refuse_truncated(path, size, header)
-    return True
+    if not os.access(path, os.R_OK):
+        msg = f"{path} cannot be read: permission denied"
+        raise StoreUnreachable(msg, hint="check its permissions")
+    return not empty
 
 
-def _refuse_truncated(path: Path, size: int, header: bytes) -> None:
-    if len(header) == _HEADER_BYTES:
-        page = int.from_bytes(header[16:18])
-        page = 65_536 if page == 1 else page
-        # The count is valid only where the last writer kept it up to date, and a -wal may hold the rest.
-        trusted = header[24:28] == header[92:96]
-        pages = int.from_bytes(header[28:32]) if trusted else 1
-        waiting = beside(path, "-wal")
-        if (page and size >= page * pages and size % page == 0) or (waiting.exists() and waiting.stat().st_size):
-            return
-    message = f"{path} is truncated: {size} bytes, fewer than its header tells"
-    raise StoreRefused(message, hint="restore the file from a backup")
+def in_wal_mode(path: Path) -> bool:
+    """Tell whether a file is in WAL mode, by SQLite's refusal to use a WAL without locks; False for what is damaged.
+
+    A connection that may lock would make ``-wal`` and ``-shm``, and to one with ``immutable=1`` no file is in WAL mode.
+    """
+    with closing(connect(path, "mode=ro&nolock=1")) as connection:
+        try:
+            touch(connection)
+        except sqlite3.DatabaseError as error:
+            return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_CANTOPEN
+    return False
+
+
+def refuse_truncated(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreRefused where a file ends within its last page; SQLite itself finds pages that are missing.
+
+    Within a transaction, or another writer may be about to make the file longer.
+    """
+    if about(beside(path, "-wal")) != ABSENT:
+        return
+    pages, page = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
+    size = path.stat().st_size
+    if size < pages * page:
+        message = f"{path} is truncated: {size} bytes, fewer than its {pages} pages of {page} bytes"
+        raise StoreRefused(message, hint="restore the file from a backup")
 
 
 def refuse_unwritable(path: Path) -> None:
@@ -133,153 +130,23 @@ def refuse_unwritable(path: Path) -> None:
         raise StoreRefused(msg, hint="make it writable, then run again")
 
 
-type Signature = tuple[int, int, int, bytes]
+#: Inode, size and time of change in nanoseconds.
+type Signature = tuple[int, int, int]
+ABSENT: Signature = (0, 0, 0)
 
 
-def _signature(path: Path) -> Signature:
-    with path.open("rb") as file:
-        about = os.fstat(file.fileno())
-        header = file.read(_HEADER_BYTES)
-    return about.st_ino, about.st_size, about.st_mtime_ns, header[24:28]
-
-
-@dataclass(slots=True, kw_only=True)
-class Reading:
-    """A connection that only reads. ``signature`` is set where SQLite itself would not notice another writer."""
-
-    connection: sqlite3.Connection
-    path: Path
-    signature: Signature | None = None
-    folder: tempfile.TemporaryDirectory[str] | None = None
-    waiting: tuple[int, int] = (0, 0)  #: of a copy: size and time of the ``-wal`` that was copied
-
-    def moved(self) -> bool:
-        """Tell whether the file was changed since it was opened, as far as this connection could not see it."""
-        if self.signature is None:
-            return False
-        return _signature(self.path) != self.signature or _wal_state(self.path) != self.waiting
-
-    def torn(self) -> bool:
-        """Tell whether what was read so far may mix two states: with ``immutable=1`` the main file itself changed."""
-        return self.signature is not None and self.folder is None and _signature(self.path) != self.signature
-
-    def steady(self) -> bool:
-        """Tell whether no writer can change what another reader sees, unnoticed, for as long as a snapshot is open.
-
-        Without a WAL the snapshot's lock keeps writers out; with ``immutable=1`` :meth:`torn` tells of them.
-        """
-        if self.folder is not None:
-            return False
-        return self.signature is not None or self.connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal"
-
-    def close(self) -> None:
-        """Close the connection and remove the temporary copy."""
-        self.connection.close()
-        if self.folder is not None:
-            self.folder.cleanup()
-
-
-def _wal_state(path: Path) -> tuple[int, int]:
-    """Return size and time of change of a file's ``-wal``; zeros for one that is absent or empty."""
+def about(path: Path) -> Signature:
+    """Return the signature of a file; ABSENT where there is none, or one without bytes."""
     try:
-        about = beside(path, "-wal").stat()
+        found = path.stat()
     except OSError:
-        return 0, 0
-    return (about.st_size, about.st_mtime_ns) if about.st_size else (0, 0)
+        return ABSENT
+    return (found.st_ino, found.st_size, found.st_mtime_ns) if found.st_size else ABSENT
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
+type State = tuple[Signature, Signature]
 
 
-def open_for_reading(path: Path) -> Reading:
-    """Open a database that :func:`examine` let pass, without changing or making any file beside it."""
-    try:
-        return _open_for_reading(path)
-    except sqlite3.Error as error:
-        raise translated(error, path, writing=False) from error
-    except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise StoreUnreachable(msg, hint="check its permissions") from error
-
-
-def _open_for_reading(path: Path) -> Reading:
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
-    if _WAL_VERSION not in header[18:20]:
-        reading = Reading(connection=connect(path, "mode=ro"), path=path)
-        try:
-            _touch(reading.connection)
-        except sqlite3.OperationalError as error:
-            reading.close()
-            # A hot journal of a killed writer has to be rolled back, which a reader of the original must not do.
-            if error.sqlite_errorcode & 0xFF not in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}:
-                raise
-            return _copied(path, "-journal")
-        return reading
-    waiting = beside(path, "-wal")
-    if _size(waiting) == 0:
-        signature = _signature(path)
-        reading = Reading(connection=connect(path, "mode=ro&immutable=1"), path=path, signature=signature)
-    elif os.access(path.parent, os.W_OK) and os.access(waiting, os.W_OK) and _in_use(beside(path, "-shm")):
-        reading = Reading(connection=connect(path, "mode=ro"), path=path)
-    else:
-        return _copied(path, "-wal")
-    try:
-        _touch(reading.connection)
-    except sqlite3.Error:
-        reading.close()
-        raise
-    return reading
-
-
-def _in_use(shared: Path) -> bool:
-    """Tell whether a connection to a WAL file is open, by the lock that each holds on ``-shm`` for as long as it is.
-
-    Without one, SQLite would rebuild the index that a killed client left (https://www.sqlite.org/walformat.html, 2.3).
-    Another process asks: closing a file drops every lock that its own process has on it (POSIX, ``fcntl``).
-    """
-    if not shared.exists():
-        return False
-    asked = subprocess.run([sys.executable, "-I", "-S", "-c", _ASK, os.fspath(shared)], check=False)  # noqa: S603 - own code
-    return asked.returncode != _NOBODY
-
-
-def _touch(connection: sqlite3.Connection) -> None:
-    connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-
-
-def _copied(path: Path, suffix: str) -> Reading:
-    companion = beside(path, suffix)
-    folder = tempfile.TemporaryDirectory(prefix="memmig-")
-    try:
-        copy = Path(folder.name) / "copy.db"
-        for _ in range(_COPY_ATTEMPTS):
-            waiting = _wal_state(path)
-            before = _signature(path), _head(companion)
-            shutil.copyfile(path, copy)
-            beside(copy, suffix).unlink(missing_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(companion, beside(copy, suffix))
-            # A frame that is being appended lacks its commit and is left out; only a checkpoint would mix two states.
-            if before == (_signature(path), _head(companion)):
-                connection = connect(copy, "mode=rw")
-                _touch(connection)
-                return Reading(connection=connection, path=path, signature=before[0], folder=folder, waiting=waiting)
-    except BaseException:
-        folder.cleanup()
-        raise
-    folder.cleanup()
-    msg = f"{path} is being changed all the time"
-    raise StoreUnreachable(msg, hint="run again when its program rests")
-
-
-def _head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(32)
-    except FileNotFoundError:
-        return b""
+def state_of(path: Path) -> State:
+    """Return what tells whether a store was changed: the signatures of its file and of its ``-wal``."""
+    return about(path), about(beside(path, "-wal"))

@@ -14,10 +14,10 @@ from migrator.backends import _sqlite_file as files
 from migrator.backends import _sqlite_reads as reads
 from migrator.backends import _sqlite_schema as schema
 from migrator.backends import _sqlite_writes as writes
+from migrator.backends._sqlite_connections import Connections
 from migrator.backends._sqlite_forms import Form012, Form013
 from migrator.backends._sqlite_layout import NEWEST, Detected, detect
 from migrator.backends.base import ATTACHED, Durability, Inventory, Marker, SchemaStep, StoreInfo, WriteOutcome
-from migrator.errors import StoreRefused
 from migrator.model import KINDS, Corrupt
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 #: A page of ``scan`` ends early at about this many characters, so that memories of 1 MB do not fill the memory.
 _PAGE_CHARACTERS = 4_000_000
-#: Ids are random, so inserts touch all of an index; SQLite's 2 MB do not hold that of 100,000 rows.
-_CACHE_KIB = 32_768
 _FIRST_ROWID = -(1 << 63)
 #: The columns that hold nearly all of a row's bytes, per layout and kind.
 _HEAVY: dict[Layout, dict[Kind, str]] = {
@@ -57,13 +55,9 @@ class SqliteBackend:
         self._config = config
         self._role = role
         self._path = Path(os.path.realpath(Path(config.path or "").expanduser()))
-        self._access: Access = "read"
         self._found = Detected(layout=config.layout or NEWEST, memories=False, relationships=False)
-        self._writer: sqlite3.Connection | None = None
-        self._now: files.Reading | None = None
-        self._frozen: files.Reading | None = None
-        self._frozen_used = False
-        self._others: int | None = None
+        self._open = Connections(self._path, held=role == "from")
+        self._others: tuple[sqlite3.Connection, int] | None = None
         self._ahead: ahead.Reader | None = None
         self._digests_ahead = True
         self._file_step: SchemaStep | None = None
@@ -74,18 +68,15 @@ class SqliteBackend:
     def open(self, access: Access) -> StoreInfo:
         """Look at the file; for ``write`` also take and give back its write lock. Makes nothing."""
         self.close()
-        self._access = access
         exists = files.examine(self._path, self._role)
         if access != "read":
             files.refuse_unwritable(self._path)
         self._found = Detected(layout=self._config.layout or NEWEST, memories=False, relationships=False)
         if exists:
-            connection = self._connect_writer() if access == "write" else self._reader()
-            with self._translating(writing=False):
+            connection = self._open.connect_writer() if access == "write" else self._open.reader()
+            with self._open.translating(writing=False):
                 self._found = detect(connection, self._path, self._role, self._config.layout)
-            if access == "write":
-                with self._transaction():
-                    pass
+            self._open.refuse_truncated()
         self.form = self._rows = self._new_form()
         return StoreInfo(
             kind="sqlite",
@@ -103,94 +94,26 @@ class SqliteBackend:
             return Form012(label, all_labels=self._config.all_labels)
         required: dict[Kind, frozenset[str]] = {}
         if self._role == "to" and self._found.memories:
-            connection = self._reader()
+            connection = self._open.reader()
             for kind in KINDS:
                 there = schema.table_columns(connection, schema.TABLES["0.13"][kind])
                 required[kind] = frozenset(column.name for column in there if column.required)
         return Form013(label, required=required)
 
-    def _connect_writer(self) -> sqlite3.Connection:
-        with self._translating(writing=True):
-            connection = files.connect(self._path, "mode=rw")
-            connection.execute("PRAGMA foreign_keys=OFF")
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute(f"PRAGMA cache_size=-{_CACHE_KIB}")
-        self._writer = connection
-        return connection
-
-    def _reader(self) -> sqlite3.Connection:
-        """Return a connection that sees what is committed now."""
-        if self._writer is not None:
-            return self._writer
-        if self._now is not None and self._now.moved():
-            self._now.close()
-            self._now = None
-        if self._now is None:
-            self._now = files.open_for_reading(self._path)
-        return self._now.connection
-
-    def _snapshot(self) -> sqlite3.Connection:
-        """Return a connection in one read transaction."""
-        frozen = self._frozen
-        if frozen is not None and frozen.torn():
-            if self._frozen_used:
-                message = f"{self._path} was changed while it was read"
-                raise StoreRefused(message, hint="run again; nothing is believed of what was read")
-            self.release_snapshot()
-            frozen = None
-        if frozen is None:
-            if self._writer is not None:
-                frozen = files.Reading(connection=files.connect(self._path, "mode=rw"), path=self._path)
-            else:
-                frozen = files.open_for_reading(self._path)
-            self._frozen = frozen
-            self._others = None
-            self._frozen_used = False
-            frozen.connection.execute("BEGIN")
-            frozen.connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        return frozen.connection
-
     def release_snapshot(self) -> None:
         """End the read snapshot, if any."""
-        if self._frozen is not None:
-            self._frozen.close()
-            self._frozen = None
+        self._open.release_snapshot()
 
     def close(self) -> None:
         """Close every connection and remove temporary copies."""
-        self.release_snapshot()
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
-        if self._now is not None:
-            self._now.close()
-            self._now = None
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        self._open.close()
 
     def identity(self) -> str:
         """Return a constant: a file has no running server that could lose what it acknowledged."""
         return "sqlite"
-
-    @contextlib.contextmanager
-    def _translating(self, *, writing: bool) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise files.translated(error, self._path, writing=writing) from error
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run a block under BEGIN IMMEDIATE; see ``_sqlite_writes.transaction`` for its errors."""
-        # In a file without WAL our own reader would keep our own commit out.
-        self.release_snapshot()
-        connection = self._writer
-        if connection is None:
-            msg = f"{self._path} does not exist yet"
-            raise StoreRefused(msg, hint="its tables have to be made first")
-        with writes.transaction(connection, self._path):
-            yield connection
 
     def _table(self, kind: Kind) -> str:
         return schema.TABLES[self._found.layout][kind]
@@ -201,11 +124,11 @@ class SqliteBackend:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def inventory(self) -> Inventory:
-        """Count rows by SQL, in the snapshot of ``scan``."""
+        """Count rows by SQL, in the snapshot of ``scan``; a target's is released at once, as its clients would wait."""
         if not self._found.memories:
             return Inventory(memories=0, relationships=0)
-        with self._translating(writing=False):
-            connection = self._snapshot()
+        with self._open.translating(writing=False):
+            connection = self._open.snapshot()
             total = connection.execute(f"SELECT count(*) FROM {self._table('memory')}").fetchone()[0]
             edges = excluded = 0
             if self._found.relationships:
@@ -216,7 +139,9 @@ class SqliteBackend:
                 if self._found.relationships:
                     scoped = f"SELECT count(*) FROM relationships AS r WHERE {self._scope('relationship')}"
                     excluded = edges - connection.execute(scoped, (self._config.label,)).fetchone()[0]
-        self._frozen_used = True
+        self._open.believe()
+        if self._role == "to":
+            self._open.release_snapshot()
         return Inventory(
             memories=total - sum(others.values()),
             relationships=edges - excluded,
@@ -228,10 +153,10 @@ class SqliteBackend:
         """Count the nodes out of the scope, once per snapshot."""
         if self._found.layout == "0.13" or self._config.all_labels:
             return 0
-        if self._others is None:
+        if self._others is None or self._others[0] is not connection:
             sql = "SELECT (SELECT count(*) FROM nodes) - (SELECT count(*) FROM nodes WHERE label = ?)"
-            self._others = int(connection.execute(sql, (self._config.label,)).fetchone()[0])
-        return self._others
+            self._others = connection, int(connection.execute(sql, (self._config.label,)).fetchone()[0])
+        return self._others[1]
 
     def _other_labels(self, connection: sqlite3.Connection) -> dict[str, int]:
         sql = "SELECT CAST(label AS BLOB), count(*) FROM nodes WHERE label IS NOT ? GROUP BY label"
@@ -254,14 +179,14 @@ class SqliteBackend:
         if self._ahead is not None:
             return
         found = self.inventory()
-        if found.memories + found.relationships < ahead.WORTH_IT or self._frozen is None or not self._frozen.steady():
+        if found.memories + found.relationships < ahead.WORTH_IT or not self._open.steady():
             return
         with contextlib.suppress(ahead.ReaderLostError):
-            self._ahead = ahead.Reader(self._config)
+            self._ahead = ahead.Reader(replace(self._config, path=self._open.path))
 
     def sees(self, signature: files.Signature | None) -> bool:
         """Tell whether the snapshot shows what another process's steady reading with this signature shows."""
-        return self._frozen is not None and self._frozen.steady() and self._frozen.signature == signature
+        return self._open.steady() and self._open.signature == signature
 
     def scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
         """Yield pages in the order of ``rowid``, found by key, so that no page costs more than another."""
@@ -281,14 +206,14 @@ class SqliteBackend:
     def _scan_ahead(self, reader: ahead.Reader, kind: Kind) -> Iterator[list[Record | Corrupt]]:
         """Yield what the second process reads; on its failure, or where the scan is given up, end it."""
         complete = False
-        with self._translating(writing=False):
-            self._snapshot()
+        with self._open.translating(writing=False):
+            self._open.snapshot()
         try:
-            if self._frozen is not None and self._frozen.steady():
-                for page in reader.scan(kind, self._frozen.signature, digests=self._digests_ahead):
-                    self._frozen_used = True
-                    with self._translating(writing=False):
-                        self._snapshot()
+            if self._open.steady():
+                for page in reader.scan(kind, self._open.signature, digests=self._digests_ahead):
+                    self._open.believe()
+                    with self._open.translating(writing=False):
+                        self._open.snapshot()
                     yield page
                 complete = True
         except ahead.ReaderLostError:
@@ -301,14 +226,14 @@ class SqliteBackend:
     def _scan_here(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
         last = _FIRST_ROWID
         while self._has(kind):
-            with self._translating(writing=False):
+            with self._open.translating(writing=False):
                 page, last = self._page(kind, size, last)
             if not page:
                 return
             yield page
 
     def _page(self, kind: Kind, size: int, last: int) -> tuple[list[Record | Corrupt], int]:
-        connection = self._snapshot()
+        connection = self._open.snapshot()
         columns = ", ".join(f"r.{name}" for name in self._rows.columns[kind])
         scoped = bool(self._other_nodes(connection))
         # Without NOT INDEXED the index on label would be walked, and every row looked up.
@@ -322,8 +247,8 @@ class SqliteBackend:
             if "decode" not in str(error):
                 raise
             found = self._decoded(kind, reads.carefully(connection, self._rows.columns[kind], sql, arguments))
-        self._frozen_used = True
-        self._snapshot()
+        self._open.believe()
+        self._open.snapshot()
         return found if found[0] else (found[0], last)
 
     def _decoded(self, kind: Kind, rows: Iterator[Cells]) -> tuple[list[Record | Corrupt], int]:
@@ -346,32 +271,32 @@ class SqliteBackend:
         """Return the rows of these ids by primary key; the hints are not needed."""
         if not self._has(kind):
             return {}
-        with self._translating(writing=False):
-            return reads.rows(self._reader(), self._table(kind), self._rows.columns[kind], wanted)
+        with self._open.translating(writing=False):
+            return reads.rows(self._open.reader(), self._table(kind), self._rows.columns[kind], wanted)
 
     def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
         """Return the edges at these memories, found by the indexes on both ends."""
         if not self._found.relationships:
             return {}
-        with self._translating(writing=False):
-            return reads.attached(self._reader(), memory_ids, shown)
+        with self._open.translating(writing=False):
+            return reads.attached(self._open.reader(), memory_ids, shown)
 
     def markers(self) -> list[Marker]:
         """Return the rows of ``_memmig``."""
-        if self._writer is None and not files.examine(self._path, self._role):
+        if self._open.writer is None and not files.examine(self._path, self._role):
             return []
-        with self._translating(writing=False):
-            return reads.markers(self._reader())
+        with self._open.translating(writing=False):
+            return reads.markers(self._open.reader())
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
     def swap_marker(self, expected: Marker | None, new: Marker | None) -> bool:
         """Compare and set the marker's one row; its table comes and goes with it."""
-        if self._writer is None and expected is None and new is None:
+        if self._open.writer is None and expected is None and new is None:
             return True
-        if self._writer is None and expected is not None:
+        if self._open.writer is None and expected is not None:
             return False
-        with self._transaction() as connection:
+        with self._open.transaction() as connection:
             swapped = writes.swap_marker(connection, expected, new)
         if swapped and new is None and self._file_step is not None:
             self._drop_file(self._file_step)
@@ -379,10 +304,10 @@ class SqliteBackend:
 
     def write(self, batch: Batch, expected: Marker) -> WriteOutcome:
         """Apply a batch under BEGIN IMMEDIATE: marker, guards, rows, marker."""
-        if self._writer is None or not self._has(batch.kind):
+        if self._open.writer is None or not self._has(batch.kind):
             return WriteOutcome.MARKER_REFUSED
         try:
-            with self._transaction() as connection:
+            with self._open.transaction() as connection:
                 writes.apply(connection, self._found.layout, batch, expected)
         except writes.Refused as refused:
             return refused.outcome
@@ -390,10 +315,10 @@ class SqliteBackend:
 
     def echo(self, kind: Kind, raw: Raw, marker: Marker) -> Raw | None:
         """Write the row into an empty table of the same definition, read it, and roll back."""
-        if self._writer is None:
+        if self._open.writer is None:
             return None
         try:
-            with self._transaction() as connection:
+            with self._open.transaction() as connection:
                 writes.echo(connection, self._table(kind), self._rows.columns[kind], raw, marker)
         except writes.Refused:
             return None
@@ -403,10 +328,10 @@ class SqliteBackend:
 
     def barrier(self) -> Durability:
         """Checkpoint a WAL; without one every commit was synchronous already. The folder is synchronised, too."""
-        if self._writer is None:
+        if self._open.writer is None:
             return Durability(durable=False, evidence={"reason": "the file is not open for writing"})
         try:
-            return writes.barrier(self._writer, self._path)
+            return writes.barrier(self._open.writer, self._path)
         except (sqlite3.Error, OSError) as error:
             return Durability(durable=False, evidence={"reason": str(error)})
 
@@ -421,23 +346,23 @@ class SqliteBackend:
     def apply_schema(self, steps: Sequence[SchemaStep]) -> list[SchemaStep]:
         """Make the file, and all tables and indexes in one transaction."""
         made = [step for step in steps if step.kind == "file" and writes.make_file(self._path)]
-        if self._writer is None:
-            self._connect_writer()
-        with self._transaction() as connection:
+        if self._open.writer is None:
+            self._open.connect_writer()
+        with self._open.transaction() as connection:
             made += writes.create(connection, steps)
-        with self._translating(writing=False):
-            self._found = detect(self._reader(), self._path, self._role, self._found.layout)
+        with self._open.translating(writing=False):
+            self._found = detect(self._open.reader(), self._path, self._role, self._found.layout)
         self.form = self._rows = self._new_form()
         return made
 
     def drop_schema(self, steps: Sequence[SchemaStep]) -> None:
         """Drop what is empty; a file goes at once, or with the marker where that is all it still holds."""
-        if self._writer is None:
+        if self._open.writer is None:
             return
-        with self._transaction() as connection:
+        with self._open.transaction() as connection:
             writes.drop(connection, steps)
             self._found = replace(self._found, memories=False, relationships=False)
-        tables = writes.table_names(self._writer)
+        tables = writes.table_names(self._open.writer)
         kept = {kind: schema.TABLES[self._found.layout][kind] in tables for kind in KINDS}
         self._found = replace(self._found, memories=kept["memory"], relationships=kept["relationship"])
         self._file_step = next((step for step in steps if step.kind == "file"), None)
@@ -446,6 +371,6 @@ class SqliteBackend:
 
     def _drop_file(self, step: SchemaStep) -> None:
         self.release_snapshot()
-        if self._writer is not None and writes.drop_file(self._writer, self._path, step):
+        if self._open.writer is not None and writes.drop_file(self._open.writer, self._path, step):
             self.close()
             self._file_step = None

@@ -42,8 +42,8 @@ def holder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Holder]:
 
 def writer(holder: Holder) -> sqlite3.Connection:
     assert isinstance(holder.backend, SqliteBackend)
-    assert holder.backend._writer is not None
-    return holder.backend._writer
+    assert holder.backend._open.writer is not None
+    return holder.backend._open.writer
 
 
 def path_of(holder: Holder) -> Path:
