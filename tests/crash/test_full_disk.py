@@ -48,7 +48,7 @@ def tiny(tmp_path: Path) -> Iterator[TinyWorld]:
     """Give a world of which an undisturbed run has been seen."""
     world = TinyWorld(tmp_path)
     world.disk.mkdir()
-    mounted = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", world.disk]
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(world.disk)]
     if subprocess.run(mounted, capture_output=True, check=False).returncode:
         pytest.skip("no small file system can be mounted here (needs root)")
     try:
