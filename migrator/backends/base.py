@@ -221,7 +221,11 @@ class Backend(Protocol):
         """
 
     def barrier(self) -> Durability:
-        """Make everything acknowledged so far durable and say how; never raises because durability is denied."""
+        """Make everything acknowledged so far durable and say how. A server that denies it is an outcome, no error.
+
+        An embedded store that cannot be saved ends the run, and a resume completes it: TargetFull (33), or
+        StoreUnreachable (20) where its server gives no answer; nothing is undone, and the server is left running.
+        """
 
     def missing_schema(self) -> list[SchemaStep]:
         """Return what the store's client expects and the store lacks, in the order of creation."""
