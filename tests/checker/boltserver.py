@@ -79,8 +79,9 @@ def _value(cell: Any) -> Any:
         text = _short(cell.iso_format())
         if cell.tzinfo is None:
             return Native("LocalDateTime", text)
-        zone = getattr(cell.tzinfo, "zone", None) or getattr(cell.tzinfo, "key", None)
-        return Native(f"DateTime {zone}" if zone else "DateTime", text)
+        # The driver takes an offset of nothing for the zone UTC.
+        zone = getattr(cell.tzinfo, "zone", None) or "UTC"
+        return Native("DateTime" if zone == "UTC" else f"DateTime {zone}", text)
     if isinstance(cell, neo4j.time.Date):
         return Native("Date", cell.iso_format())
     if isinstance(cell, neo4j.time.Time):

@@ -77,8 +77,7 @@ def _verbatim(value: Any) -> Normal:
     if isinstance(value, dict):
         return ("object", *sorted((key, _verbatim(item)) for key, item in value.items()))
     if isinstance(value, Native):
-        # A native date-time, date or time is carried as its ISO-8601 text.
-        return ("str", value.value) if isinstance(value.value, str) else ("native", value.sort, value.value)
+        return ("native", value.sort, value.value) if value.text is None else ("str", value.text)
     return (type(value).__name__, value)
 
 

@@ -32,11 +32,24 @@ class Native:
     """A value of an engine's own type: ``sort`` is the engine's tag, ``value`` what stands behind it.
 
     FalkorDB: the number of the tag, a date-time as seconds. Bolt: the type's name, a date-time or time as ISO-8601 text
-    with no, six or nine digits of fraction.
+    with no, six or nine digits of fraction, a duration as months, days, seconds and nanoseconds.
     """
 
     sort: int | str
     value: Any
+
+    @property
+    def text(self) -> str | None:
+        """The ISO-8601 text as which a time of Bolt is carried; the name of its zone, if any, stands behind it."""
+        if self.sort == "Duration":
+            months, days, seconds, nanoseconds = self.value
+            sign, total = ("-" if seconds < 0 else ""), abs(seconds * 10**9 + nanoseconds)
+            fraction = f".{total % 10**9:09}".removesuffix("000") if total % 10**9 else ""
+            return f"P{months}M{days}DT{sign}{total // 10**9}{fraction}S"
+        if not isinstance(self.sort, str) or not isinstance(self.value, str):
+            return None
+        _, named, zone = self.sort.partition(" ")
+        return f"{self.value}[{zone}]" if named else self.value
 
 
 @dataclass(frozen=True, slots=True)
