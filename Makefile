@@ -37,6 +37,10 @@ test-long: environment ## what takes minutes: crash sweeps, large stores
 sweep: environment ## kill a process at every 8th step on every kind of target (MEMMIG_SWEEP_STEP=1: at each)
 	@$(PYTEST) --dist load -m sweep $(ARGS)
 
+.PHONY: test-servers
+test-servers: environment ## what needs a Memgraph, on servers of compose.yaml (needs Docker)
+	@MEMMIG_REQUIRE_ENGINES=memgraph sh tools/servers.sh $(PYTHON) -m pytest -m "not sweep" -k memgraph $(ARGS)
+
 .PHONY: bench
 bench: environment ## speed and memory, printed as a table
 	@$(PYTHON) bench/run.py --small $(ARGS)
