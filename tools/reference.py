@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from migrator import errors
-from migrator.cli import group, root
+from migrator.backends import registry
+from migrator.cli import backends, group, root
+from migrator.models import BackendType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +44,49 @@ def exit_codes() -> str:
     return EXIT_CODES.format(made=MADE, rows="\n".join(rows))
 
 
+PAIRS = """# Pairs of stores
+
+{made}
+Every store can be moved into every other. **L** = {in_ci}, with real engines; s = {with_server}: no package
+index has a Memgraph to start, so its tests run where `MEMMIG_TEST_MEMGRAPH_URI` names one (the project's
+`compose.yaml` starts it: `make test-servers`). `memmig backends --matrix` prints the same table, and which drivers
+are installed.
+
+| from \\ to | {columns} |
+|---|{rule}
+{rows}
+
+| store | driver | to install |
+|---|---|---|
+{drivers}
+
+What a pair's target cannot hold exactly is named before the first write: [stores](stores.md).
+"""
+
+
+def pairs() -> str:
+    """Return docs/reference/pairs.md."""
+    letters = {backends.IN_CI: "**L**", backends.WITH_A_SERVER: "s"}
+    rows = [
+        f"| {source} | {' | '.join(letters[text] for text in row.values())} |"
+        for source, row in backends.pairs().items()
+    ]
+    drivers = [
+        f"| {backend} | {entry.package or 'in Python'} | {f'`pip install {entry.install}`' if entry.driver else ''} |"
+        for backend, entry in registry.TABLE.items()
+        if backend is not BackendType.MEMORY
+    ]
+    return PAIRS.format(
+        made=MADE,
+        in_ci=backends.IN_CI,
+        with_server=backends.WITH_A_SERVER,
+        columns=" | ".join(backends.ENDS),
+        rule="---|" * len(backends.ENDS),
+        rows="\n".join(rows),
+        drivers="\n".join(drivers),
+    )
+
+
 def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
     """Yield every command's name and help, depth first, in the order in which the program lists them."""
     yield context.command_path, command.get_help(context)
@@ -62,7 +107,11 @@ def command_line() -> str:
 
 def pages() -> dict[Path, str]:
     """Return the generated pages by path."""
-    return {REFERENCE / "cli.md": command_line(), REFERENCE / "exit-codes.md": exit_codes()}
+    return {
+        REFERENCE / "cli.md": command_line(),
+        REFERENCE / "exit-codes.md": exit_codes(),
+        REFERENCE / "pairs.md": pairs(),
+    }
 
 
 def run(arguments: list[str]) -> int:

