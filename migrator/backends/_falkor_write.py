@@ -48,23 +48,23 @@ def guarded(sections: Sequence[Section], batch: Batch, marker: Marker) -> tuple[
         "moved": {"batch": batch.number, "digest": batch.digest},
     }
     guards, writes = [], []
-    before, after = "", "".join(f", s{number}" for number in range(len(sections)))
+    matched = [f", s{number}" if section.names else "" for number, section in enumerate(sections)]
     for number, section in enumerate(sections):
         parameters[f"r{number}"] = section.rows
-        planned, own = len(section.rows), f", s{number}"
+        planned, rows = len(section.rows), f"UNWIND $r{number} AS row "
+        before, after, written = "".join(matched[:number]), "".join(matched[number + 1 :]), rows
+        collected = f", collect([row, {', '.join(section.names)}]) AS s{number}" if section.names else ""
         # Matches, distinct rows and good rows are counted apart: a missing row and a double one must not even out.
         guards.append(
-            f"UNWIND $r{number} AS row {section.match} {section.absent} "
+            f"{rows}{section.match} {section.absent} "
             f"WITH k{before}, count(*) AS matched, count(DISTINCT row.id) AS found, "
-            f"sum(CASE WHEN {section.guard} THEN 1 ELSE 0 END) AS good, "
-            f"collect([{', '.join(('row', *section.names))}]) AS s{number} "
-            f"WHERE matched = {planned} AND found = {planned} AND good = {planned} WITH k{before}{own} "
+            f"sum(CASE WHEN {section.guard} THEN 1 ELSE 0 END) AS good{collected} "
+            f"WHERE matched = {planned} AND found = {planned} AND good = {planned} WITH k{before}{matched[number]} "
         )
-        before, after = before + own, after.removeprefix(own)
-        bound = "".join(f", x[{at}] AS {name}" for at, name in enumerate(("row", *section.names)))
-        writes.append(
-            f"UNWIND s{number} AS x WITH k{after}{bound} {section.write} WITH k{after}, count(*) AS c WITH k{after} "
-        )
+        if section.names:
+            names = "".join(f", x[{at}] AS {name}" for at, name in enumerate(("row", *section.names)))
+            written = f"UNWIND s{number} AS x WITH k{after}{names} "
+        writes.append(f"{written}{section.write} WITH k{after}, count(*) AS c WITH k{after} ")
     text = ONE_MARKER + "".join(guards) + "".join(writes) + "SET k += $moved RETURN 1"
     return text, parameters
 
