@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from migrator.backends._bolt_form import BoltForm
 from migrator.backends._bolt_lookup import Finder, chunked
 from migrator.backends._bolt_values import frozen, thawed
-from migrator.backends._bolt_wire import Conflict, Wire, new_driver
+from migrator.backends._bolt_wire import Conflict, Wire, new_driver, speaks_otherwise
 from migrator.backends._bolt_write import Fenced, Refused, Writer, move_marker
 from migrator.backends._cypher import MADE_ID, edge_id, marker_of
 from migrator.backends.base import Inventory, WriteOutcome
@@ -70,9 +70,11 @@ class BoltStore:
     def _connect(self, scheme: str, database: str | None, *, name: str) -> Wire:
         """Return a wire, not yet connected; ``name`` is the engine's, for people."""
         config = self._config
-        host = config.host or "localhost"
-        host = f"[{host}]" if ":" in host else host
-        uri = f"{scheme}://{host}:{config.port or DEFAULT_PORT}"
+        host, port = config.host or "localhost", config.port or DEFAULT_PORT
+        if "+" not in scheme and speaks_otherwise(host, port):
+            message = f"what listens at {self._address()} does not speak Bolt"
+            raise StoreRefused(message, hint="check host and port (Bolt's is 7687, Neo4j's browser has 7474)")
+        uri = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
         wire = Wire(
             new_driver(uri, config.user, config.password),
             database=database,

@@ -6,6 +6,7 @@ Every statement but DDL goes through an explicit transaction, for the driver run
 from __future__ import annotations
 
 import logging
+import socket
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from migrator.model import Value
 
 CONNECT_SECONDS = 10.0
+_SNIFF_SECONDS = 2.0
+#: Bolt's magic number and the versions 5.0 to 5.4.
+_HANDSHAKE = bytes.fromhex("6060b017 00040405 00000000 00000000 00000000")
 #: Records that the driver holds ready of a streamed answer.
 _FETCH = 500
 
@@ -216,9 +220,6 @@ class Wire:
         if self._in_write:
             message = f"{self._place} did not answer: {said}"
             return OutcomeUnknown(message, hint="resume the run: it finds out what has landed")
-        if _speaks_otherwise(error, said):
-            message = f"what listens at {self._place} does not speak Bolt"
-            return StoreRefused(message, hint="check host and port (Neo4j's Bolt port is 7687, not 7474)")
         message = f"{self._place} cannot be reached: {said}"
         return StoreUnreachable(message, hint="is the server running there?")
 
@@ -264,7 +265,7 @@ _RULES: tuple[tuple[tuple[str, ...], tuple[str, ...], type[MemmigError] | None, 
     ),
     (("DatabaseUnavailable",), (), StoreUnreachable, "is not available", "start the database"),
     (
-        ("OnReadOnlyDatabase", "NotALeader"),
+        ("ReadOnly", "NotALeader"),
         ("read-only", "read only", "on the replica", "on replica"),
         StoreRefused,
         "cannot be written",
@@ -294,9 +295,23 @@ _RULES: tuple[tuple[tuple[str, ...], tuple[str, ...], type[MemmigError] | None, 
 )
 
 
-def _speaks_otherwise(error: Exception, said: str) -> bool:
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return bool(names & {"BoltHandshakeError", "UnsupportedServerProduct"}) or "looks like HTTP" in said
+def speaks_otherwise(host: str, port: int) -> bool:
+    """Tell whether what listens there answers, but not in Bolt: the driver says no more than "unavailable" of it.
+
+    Begins as Bolt does; a server of lines (Redis) takes that for a line without end, and is silent: then with a line.
+    """
+    for words in (_HANDSHAKE, b"PING\r\n"):
+        try:
+            with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as probe:
+                probe.settimeout(_SNIFF_SECONDS)
+                probe.sendall(words)
+                answer = probe.recv(4)
+        except TimeoutError:
+            continue
+        except OSError:
+            return False
+        return bool(answer) and not answer.startswith(b"\0")
+    return False
 
 
 def _said(error: BaseException) -> str:
