@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from journal.engine import Database
+    from journal.events import Phase
 
 #: Ids in one query; SQLite's default allows 999 parameters in old versions.
 _IDS = 500
@@ -53,6 +54,12 @@ WHERE t.kind = :kind AND t.equal_seq > t.deleted_seq AND t.entity_id IN :ids
 _FILL_DECIDED = """
 INSERT INTO {table} SELECT kind, entity_id, max(seq) FROM applied_entries
 WHERE run_id = :run AND action <> 'changing' GROUP BY kind, entity_id
+"""
+_FILL_UNDONE = """
+INSERT INTO {table} SELECT e.kind, e.entity_id, max(e.seq) FROM entries e
+JOIN batches b ON b.run_id = e.run_id AND b.batch = e.batch
+WHERE e.run_id = :run AND e.phase = 'rollback' AND b.status = 'applied'
+AND e.action IN ('deleted', 'restored', 'unchanged') GROUP BY e.kind, e.entity_id
 """
 _GET_DECIDED = """
 SELECT e.* FROM {table} t JOIN entries e ON e.seq = t.last_seq
@@ -159,11 +166,15 @@ class Bases:
 
 
 class Decided:
-    """What one run has decided: its latest applied entry per id, as of when it was first asked or refreshed."""
+    """What one run has decided: its latest applied entry per id, as of when it was first asked or refreshed.
 
-    def __init__(self, database: Database, name: str, run_id: str) -> None:
+    ``phase`` rollback: what its rollbacks took back, or found undone.
+    """
+
+    def __init__(self, database: Database, name: str, run_id: str, phase: Phase) -> None:
         """Answer for this run, by a temporary table of this name."""
-        self._table = _IdTable(database, name, "last_seq INTEGER", _FILL_DECIDED, run=run_id)
+        fill = _FILL_DECIDED if phase == "forward" else _FILL_UNDONE
+        self._table = _IdTable(database, name, "last_seq INTEGER", fill, run=run_id)
 
     def refresh(self) -> None:
         """See what was applied up to now."""

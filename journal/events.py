@@ -146,8 +146,8 @@ class BatchesLost(Event):
     type: ClassVar[str] = "batches.lost"
     m: int  #: the last batch that the target still has
     evidence: dict[str, Json]
-    lost: list[int]  #: writing batches that are gone
-    void: list[int]  #: non-writing batches whose decisions are no longer believed
+    lost: list[int]  #: writing batches that are gone: the marker proves it
+    void: list[int]  #: batches that are no longer believed: decisions, and writes that no marker proves or disproves
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

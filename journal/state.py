@@ -20,7 +20,8 @@ type RunStatus = Literal["open", "rolling-back", "finished", "failed", "rolled-b
 class BatchState:
     """A batch as its plan said, and what became of it.
 
-    ``lost`` undoes ``applied``; ``void`` is a non-writing batch whose decisions are no longer believed.
+    ``lost``: the marker proves that the target does not have it. ``void``: no longer believed; decisions that may rest
+    on what a server lost, and writes whose marker is gone.
     """
 
     batch: int
@@ -51,6 +52,7 @@ class RunState:
     schema_pending: list[dict[str, Any]] = field(default_factory=list)  #: planned last, and not answered
     epoch_planned: int = 0  #: highest epoch ever planned
     epoch_held: int = 0  #: last acknowledged claim or raise
+    unheard_claims: set[int] = field(default_factory=set)  #: epochs of claims without an answer: they may land late
     identity: str | None = None  #: the server's, journalled with that claim or raise; before it, with run.opened
     claimed: bool = False  #: the marker was held at some time
     released: bool = False  #: the marker was taken out, and not claimed or raised since
@@ -130,12 +132,15 @@ def _schema_applied(state: RunState, event: ev.SchemaApplied, _at: datetime) -> 
 
 def _epoch_planned(state: RunState, event: ev.EpochPlanned, _at: datetime) -> None:
     state.epoch_planned = max(state.epoch_planned, event.epoch)
+    if event.purpose == "claim":
+        state.unheard_claims.add(event.epoch)
 
 
 def _held(state: RunState, event: ev.RunClaimed | ev.EpochRaised, _at: datetime) -> None:
     state.epoch_planned = max(state.epoch_planned, event.epoch)
     state.epoch_held, state.identity = event.epoch, event.identity
     state.claimed, state.released = True, False
+    state.unheard_claims.discard(event.epoch)
 
 
 def _released(state: RunState, _event: ev.MarkerReleased, _at: datetime) -> None:

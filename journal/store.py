@@ -55,7 +55,7 @@ class Journal:
         self._failed: MemmigError | None = None
         self._versions: dict[str, int] = {}
         self._bases: dict[tuple[str, str | None], Bases] = {}
-        self._decided: dict[str, Decided] = {}
+        self._decided: dict[tuple[str, Phase], Decided] = {}
         self._opened: list[tuple[str, RunOpened]] | None = None
 
     @classmethod
@@ -301,23 +301,28 @@ class Journal:
                 found.setdefault(entity_id, set()).add(other)
         return found
 
-    def _decided_of(self, run_id: str) -> Decided:
-        if run_id not in self._decided:
-            self._decided[run_id] = Decided(self._database, f"decided_{len(self._decided)}", run_id)
-        return self._decided[run_id]
+    def _decided_of(self, run_id: str, phase: Phase) -> Decided:
+        if (run_id, phase) not in self._decided:
+            name = f"decided_{len(self._decided)}"
+            self._decided[run_id, phase] = Decided(self._database, name, run_id, phase)
+        return self._decided[run_id, phase]
 
     def index_run(self, run_id: str) -> None:
         """Make :meth:`decided` see what of this run was applied up to now."""
-        self._decided_of(run_id).refresh()
+        for decided in (self._decided_of(run_id, "forward"), self._decided_of(run_id, "rollback")):
+            decided.refresh()
 
-    def decided(self, run_id: str, kind: str, ids: Sequence[str]) -> dict[str, StoredEntry]:
-        """Return {id: the run's latest applied entry}, as of :meth:`index_run`; undecided ids are left out."""
-        return self._decided_of(run_id).get(kind, ids)
+    def decided(self, run_id: str, kind: str, ids: Sequence[str], phase: Phase = "forward") -> dict[str, StoredEntry]:
+        """Return {id: the run's latest applied entry}, as of :meth:`index_run`; undecided ids are left out.
+
+        ``phase`` rollback: the latest by which a rollback took the id back, or found it undone.
+        """
+        return self._decided_of(run_id, phase).get(kind, ids)
 
     def applied_entries(self, run_id: str, kind: str) -> Iterator[StoredEntry]:
         """Yield the run's latest applied, not taken back entry of every id, ordered by id, in bounded memory."""
         self.index_run(run_id)
-        return self._decided_of(run_id).all(kind)
+        return self._decided_of(run_id, "forward").all(kind)
 
     def later_writers(self, run_id: str) -> list[str]:
         """Return later runs on the same target store that wrote an id that this run meant to write, oldest first."""

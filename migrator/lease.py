@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from journal import events
 from journal.chain import entries_digest
@@ -116,7 +116,7 @@ class Lease:
             marker = self._one_marker()
             state = self._journal.state(self._run_id)
             self._number = state.last_number
-            identity = self._backend.identity()
+            self._identity = identity = self._backend.identity()
             action = next_action(seen_of(self._journal.id, state, self._phase, marker, identity))
             if action in _STOPS:
                 kind, message, hint = _STOPS[action]
@@ -127,7 +127,7 @@ class Lease:
                     self._on_release()
                     self._journal.append(self._run_id, events.MarkerReleased())
                 elif action is Action.LOST:
-                    self._record(settlement(state, action, None, identity))
+                    self._record(settlement(state, action, None, None, identity))
                 elif self._phase == "rollback" and state.claimed and not state.released:
                     self._record(disbelief(state, identity))
                 return action
@@ -147,7 +147,7 @@ class Lease:
         if not self._backend.swap_marker(marker, raised):
             return False
         self._marker, self._identity = raised, identity
-        self._record(settlement(state, action, raised, identity))
+        self._record(settlement(state, action, marker, raised, identity))
         self.barrier()
         return True
 
@@ -164,8 +164,10 @@ class Lease:
         Raises StoreRefused where another's marker is there.
         """
         state = self._journal.state(self._run_id)
-        if not state.claimed and state.identity not in {None, self._backend.identity()}:
-            msg = "the target's server restarted since the run began"
+        # What was decided so far was read from this server; "" = nobody asked yet.
+        seen = self._identity or (not state.claimed and state.identity) or ""
+        if seen not in {"", self._backend.identity()}:
+            msg = "the target's server restarted since it was read"
             raise OutcomeUnknown(msg)
         epoch = state.epoch_planned + 1
         self._journal.append(self._run_id, events.EpochPlanned(epoch=epoch, purpose="claim"))
@@ -179,9 +181,10 @@ class Lease:
             owner=self._owner,
         )
         if not self._backend.swap_marker(None, marker):
-            self.settle()  # ours that landed late is raised; another's is refused
-            if self._marker is None:
-                msg = "the marker could not be claimed, although none stands in the target"
+            action = self.settle()  # ours that landed late is raised; another's is refused
+            if self._marker is None or action is Action.LOST:
+                # What was decided before the claim may rest on what the server lost: it is read again.
+                msg = "the marker could not be claimed, although none stood in the target"
                 raise OutcomeUnknown(msg)
             return
         markers = self._backend.markers()
@@ -191,15 +194,14 @@ class Lease:
             msg = f"another run claimed the target at the same time: {others or 'its marker is gone again'}"
             raise StoreRefused(msg, hint="let the other run finish, then start again")
         identity = self._backend.identity()
-        self._journal.append(self._run_id, events.RunClaimed(epoch=epoch, identity=identity, marker=as_dict(marker)))
-        restarted = not state.claimed and state.identity not in {None, identity}
-        action = Action.LOST if restarted else Action.CONTINUE
-        if not self._raise(self._journal.state(self._run_id), action, marker, identity):
-            msg = "the marker was changed right after it had been claimed"
-            raise TargetChanged(msg, hint="another process holds this run; let it finish")
-        if restarted:
+        if seen not in {"", identity}:
+            # Not journalled as held: so the settlement that follows sees a restart, and believes no decision.
             msg = "the target's server restarted while it was claimed"
             raise OutcomeUnknown(msg)
+        self._journal.append(self._run_id, events.RunClaimed(epoch=epoch, identity=identity, marker=as_dict(marker)))
+        self._identity = identity
+        if not self._raise(self._journal.state(self._run_id), Action.CONTINUE, marker, identity):
+            self._fenced()
 
     def note(self, kind: Kind, entries: Sequence[Entry]) -> None:
         """Journal decisions that write nothing to the target: unchanged, conflict, quarantined, foreign, retained."""
@@ -252,9 +254,9 @@ class Lease:
             self.barrier()
         return True
 
-    def _fenced(self) -> None:
+    def _fenced(self) -> NoReturn:
         if self._backend.identity() != self._identity:
-            msg = "the server restarted between two batches"
+            msg = "the server restarted since the marker was read"
             raise OutcomeUnknown(msg)
         msg = "the marker in the target is no longer ours: another process took this run over, or removed it"
         raise TargetChanged(msg, hint=f"nothing more was written; see `memmig journal show {self._run_id}`")

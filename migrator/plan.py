@@ -146,7 +146,7 @@ class Planner:
     def create(self, kind: Kind, record: Record, source_digest: str) -> Planned:
         """Return the plan for a record that is absent."""
         raw = self._form.encode(record)
-        entry = Entry(kind, record.id, "created", None, source_digest, None, None, None, _bumped_text(record))
+        entry = Entry(kind, record.id, "created", None, source_digest, None, None, None, bumped_text(record))
         return Planned(record, "created", entry, Row(record.id, None, raw), ("create", self._form.shape(kind, raw)))
 
     def plan(self, kind: Kind, record: Record, raw: Raw | None, base: Base | None, rivals: frozenset[str]) -> Planned:
@@ -169,7 +169,7 @@ class Planner:
         if action == "unchanged":
             if base is not None and base.digest == source_digest and base.open is None:
                 return Planned(record, action, None)
-            entry = Entry(kind, record.id, action, target_digest, source_digest, None, None, None, _bumped_text(record))
+            entry = Entry(kind, record.id, action, target_digest, source_digest, None, None, None, bumped_text(record))
             return Planned(record, action, entry)
         if action == "foreign":
             return Planned(record, action, self._noted(kind, record, action, target_digest, source_digest, reason))
@@ -220,7 +220,7 @@ class Planner:
             dump_raw(raw),
             written,
             None,
-            _bumped_text(record),
+            bumped_text(record),
         )
         moved = isinstance(record, Relationship) and {":type", ":from", ":to"} & set(fields)
         operation: Operation = "replace" if moved else "update"
@@ -231,7 +231,8 @@ class Planner:
 _PLAIN = frozenset({str, int})
 
 
-def _bumped_text(record: Record) -> str | None:
+def bumped_text(record: Record) -> str | None:
+    """Return :func:`bumped_values` as JSON; None where they have none."""
     values = bumped_values(record)
     if values is None:
         return None

@@ -128,8 +128,10 @@ def raised_marker(state: RunState, action: Action, marker: Marker, identity: str
     return raised
 
 
-def settlement(state: RunState, action: Action, raised: Marker | None, identity: str) -> list[events.Event]:
-    """Return what is journalled when the epoch was raised, or when a server's loss is noticed without a marker.
+def settlement(
+    state: RunState, action: Action, marker: Marker | None, raised: Marker | None, identity: str
+) -> list[events.Event]:
+    """Return what is journalled when the epoch of ``marker`` was raised, or when a loss is noticed without a marker.
 
     From here on nothing of an earlier epoch can land: what became of each plan is known.
     """
@@ -141,19 +143,23 @@ def settlement(state: RunState, action: Action, raised: Marker | None, identity:
             found.append(events.RunClaimed(epoch=raised.epoch, identity=identity, marker=as_dict(raised)))
     batch_there = 0 if raised is None else raised.batch
     for batch in sorted(state.batches.values(), key=lambda one: one.batch):
-        if not batch.writes or batch.status != "planned":
+        if not batch.writes or batch.status == "applied":
             continue
         if batch.batch == batch_there:
+            # Also one that was believed refused: a server that lost our raise let its late request land.
             applied = events.BatchApplied if batch.phase == "forward" else events.RollbackApplied
             found.append(applied(batch=batch.batch, recovered=True))
-        elif action is not Action.LOST or batch.batch < batch_there:
+        elif batch.status == "planned" and (action is not Action.LOST or batch.batch < batch_there):
             refused = events.BatchRefused if batch.phase == "forward" else events.RollbackRefused
             found.append(refused(batch=batch.batch, reason="never landed, and the epoch was raised over it"))
     if action is Action.LOST:
-        # A plan above the marker is void too, whatever the journal believed of it.
+        # Whatever the journal believed of a plan above the marker: it is not there. Nobody knows without a marker, nor
+        # by one that may be a claim of long ago, landed late.
+        proven = marker is not None and marker.epoch not in state.unheard_claims
         above = [b for b in state.batches.values() if b.writes and b.batch > batch_there]
-        lost = [b.batch for b in above if b.status in {"applied", "planned"}]
-        void = [
+        gone = [b.batch for b in above if b.status in {"applied", "planned"}]
+        lost, void = (gone, []) if proven else ([], gone)
+        void += [
             b.batch
             for b in state.batches.values()
             # A server that fell behind a barrier lost what that had covered, too.

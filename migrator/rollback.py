@@ -17,14 +17,14 @@ from migrator.codec import load_raw
 from migrator.engine import persist, schema_steps
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Relationship, digest, field_digests, same_value
 from migrator.models import Finding, no_counts
-from migrator.plan import bumped_of, is_written
+from migrator.plan import bumped_of, bumped_text, is_written
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from journal.chain import StoredEntry
-    from journal.state import BatchStatus, RunState
+    from journal.state import BatchStatus
     from journal.store import Journal
     from migrator.backends.base import Backend, Operation, Raw
     from migrator.hooks import Hooks
@@ -72,6 +72,7 @@ class Rollback:
     _noted: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
     _mangled: dict[tuple[str, str], str | None] = field(default_factory=dict)  #: digests that the verification found
     _statuses: dict[int, str] = field(default_factory=dict)  #: batch → its status in the journal
+    _before: int = 0  #: batches up to this one are of earlier rollbacks
     #: Dry run: memory → edges at it that the run would have taken away by now.
     _leaving: dict[str, set[str]] = field(default_factory=dict)
 
@@ -133,7 +134,7 @@ class Rollback:
         state = self.journal.state(self.run_id)
         self.journal.index_run(self.run_id)
         self._statuses = {number: batch.status for number, batch in state.batches.items()}
-        self._settled |= self._taken_back(state)
+        self._before = state.rollback_from if state.status == "rolling-back" else state.last_number
         if any("different" in actions for actions in state.counts().values()):
             for entry in self.journal.entries(self.run_id, statuses=applied):
                 if entry.action == "different":
@@ -147,20 +148,10 @@ class Rollback:
                 done += len(chunk)
                 self.hooks.report("rollback", kind, done, total)
 
-    def _taken_back(self, state: RunState) -> set[tuple[str, str]]:
-        """Return what an earlier rollback of this run took back: what stands there now is a later run's."""
-        before = state.rollback_from if state.status == "rolling-back" else state.last_number
-        applied: tuple[BatchStatus, ...] = ("applied",)
-        return {
-            (entry.kind, entry.entity_id)
-            for entry in self.journal.entries(self.run_id, phase="rollback", statuses=applied)
-            if entry.batch <= before and entry.action in {"deleted", "restored", "unchanged"}
-        }
-
     def _rows(self, kind: Kind, actions: frozenset[str]) -> Iterator[StoredEntry]:
-        # A refused batch is proven not to have written, by the target's own answer or by the epoch that was raised
-        # over it: nothing in the target can be ours by it.
-        statuses: tuple[BatchStatus, ...] = ("planned", "applied", "lost", "void")
+        # A refused or lost batch is proven not to be in the target, by its answer, by the epoch that was raised over it
+        # or by the marker: what looks like it there is somebody else's (tests/model has the traces).
+        statuses: tuple[BatchStatus, ...] = ("planned", "applied", "void")
         for entry in self.journal.entries(self.run_id, order="desc", statuses=statuses):
             if entry.kind == kind and entry.action in actions:
                 yield entry
@@ -234,8 +225,15 @@ class Rollback:
             lease.note(kind, [_entry(undo, self.target.form.decode) for undo in kept])
 
     def _decide(self, kind: Kind, entries: list[StoredEntry], *, dry: bool) -> list[Undo]:
-        there = self.target.lookup(kind, dict.fromkeys(entry.entity_id for entry in entries))
-        decided = [self._decide_one(kind, entry, there.get(entry.entity_id)) for entry in entries]
+        ids = [entry.entity_id for entry in entries]
+        undone = self.journal.decided(self.run_id, kind, ids, phase="rollback")
+        there = self.target.lookup(kind, dict.fromkeys(ids))
+        decided = [
+            self._decide_one(kind, entry, there.get(entry.entity_id), undone.get(entry.entity_id))
+            for entry in entries
+            # What an earlier rollback of this run took back: what stands there now is a later run's.
+            if entry.entity_id not in undone or undone[entry.entity_id].batch > self._before
+        ]
         touched = [undo.entry.entity_id for undo in decided if undo.operation is not None]
         if not touched:
             return decided
@@ -301,8 +299,10 @@ class Rollback:
         lacking = ((identity, [end for end in pair if end not in there]) for identity, pair in ends.items())
         return {identity: gone[0] for identity, gone in lacking if gone}
 
-    def _decide_one(self, kind: Kind, entry: StoredEntry, raw: Raw | None) -> Undo:
+    def _decide_one(self, kind: Kind, entry: StoredEntry, raw: Raw | None, undone: StoredEntry | None) -> Undo:
         record = None if raw is None else self.target.form.decode(kind, raw)
+        if undone is not None and _changed_since(undone, record):
+            return Undo(entry, "retained", "changed by someone else since it was taken back")
         if entry.action == "created":
             return self._undo_created(entry, raw, record)
         before = load_raw(entry.before_image) if entry.before_image else None
@@ -353,6 +353,13 @@ class Rollback:
         return Undo(entry, "restored", "", Row(entry.entity_id, raw, new), "replace" if moved else "update", now)
 
 
+def _changed_since(undone: StoredEntry, record: Record | Corrupt | None) -> bool:
+    """Tell whether something else stands there than what this rollback left, before its process died."""
+    if undone.action == "unchanged" or record is None:
+        return undone.action == "restored"
+    return isinstance(record, Corrupt) or not is_written(record, undone.after_digest, bumped_of(undone))
+
+
 def _digest(record: Record | Corrupt | None) -> str | None:
     return None if record is None or isinstance(record, Corrupt) else digest(record)
 
@@ -360,8 +367,10 @@ def _digest(record: Record | Corrupt | None) -> str | None:
 def _entry(undo: Undo, decode: Callable[[Kind, Raw], Record | Corrupt]) -> Entry:
     new = undo.row.new if undo.row is not None else None
     kind: Kind = "memory" if undo.entry.kind == "memory" else "relationship"
-    after = _digest(decode(kind, new)) if new is not None else None
-    return Entry(kind, undo.entry.entity_id, undo.action, undo.now_digest, after, None, None, undo.reason or None, None)
+    left = decode(kind, new) if new is not None else None
+    bumped = None if left is None or isinstance(left, Corrupt) else bumped_text(left)
+    reason = undo.reason or None
+    return Entry(kind, undo.entry.entity_id, undo.action, undo.now_digest, _digest(left), None, None, reason, bumped)
 
 
 def _chunks(entries: Iterable[StoredEntry], size: int) -> Iterator[list[StoredEntry]]:
