@@ -266,7 +266,7 @@ _RULES: tuple[tuple[tuple[str, ...], tuple[str, ...], type[MemmigError] | None, 
     (("DatabaseUnavailable",), (), StoreUnreachable, "is not available", "start the database"),
     (
         ("ReadOnly", "NotALeader"),
-        ("read-only", "read only", "on the replica", "on replica"),
+        ("on the replica", "on replica"),
         StoreRefused,
         "cannot be written",
         "give the address of a database that can",

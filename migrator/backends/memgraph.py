@@ -11,7 +11,7 @@ from migrator.backends._bolt_cypher import Dialect, Statements
 from migrator.backends._bolt_wire import Conflict, ServerSaid
 from migrator.backends._cypher import SCRATCH_LABEL, Limits, quoted
 from migrator.backends.base import Durability, SchemaStep, StoreInfo
-from migrator.errors import MemmigError, StoreRefused, TargetFull
+from migrator.errors import MemmigError, StoreRefused, StoreUnreachable, TargetFull
 from migrator.model import MAX_DEPTH
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class MemgraphBackend(BoltStore):
         wire = self._connect(scheme, database, name="Memgraph")
         try:
             version = wire.auto(Asked.VERSION, writes=False)[0][0]
-            self._check_mode()
+            self._check_database(database)
             warnings = self._check_settings()
             if access != "read":
                 self._probe()
@@ -106,11 +106,16 @@ class MemgraphBackend(BoltStore):
 
     # --- what it finds on opening ---
 
-    def _check_mode(self) -> None:
+    def _check_database(self, wanted: str) -> None:
+        """Refuse a database in analytical mode, and one of another name (the community edition opens its own)."""
         try:
             facts = dict(self._wire.auto(Asked.STORAGE, writes=False))
         except ServerSaid:
             facts = dict(self._wire.auto(Asked.STORAGE_BEFORE_3_11, writes=False))
+        name = facts.get("name") or wanted
+        if name != wanted:
+            message = f"Memgraph at {self._address()} has no database {wanted!r}"
+            raise StoreUnreachable(message, hint=f"it has {name}")
         mode = facts.get("storage_mode", "")
         if mode == "IN_MEMORY_ANALYTICAL":
             message = f"Memgraph at {self._address()} is in the mode {mode}: no transactions, and no log"
