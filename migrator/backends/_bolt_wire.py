@@ -50,7 +50,7 @@ def new_driver(uri: str, user: str, password: str) -> Driver:
         "max_transaction_retry_time": 0,
         "notifications_min_severity": "OFF",
         "fetch_size": _FETCH,
-        # Since 6.3 the driver runs auto-commit statements again; before, it does not know the option.
+        # 6.4 runs auto-commit statements again unless told not to; older ones do not know the option.
         "disable_auto_commit_retries": True,
     }
     try:
