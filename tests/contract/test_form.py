@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from migrator.backends._cypher import CypherForm
 from migrator.backends._sqlite_forms import Form012, Form013
+from migrator.backends.memgraph import MemgraphBackend
 from migrator.backends.memory import PlainForm
+from migrator.backends.neo4j import Neo4jBackend
 from migrator.model import KINDS, Kind, Memory, Relationship, differing_fields, digest, kind_of
+from migrator.models import BackendConfig, BackendType
 from tests.contract.holder import sorted_deep
 from tests.contract.records import edge, memory, records
 
@@ -25,6 +28,8 @@ FORMS: dict[str, Form] = {
     "sqlite-0.12": Form012("Memory"),
     "sqlite-0.13": Form013("Memory"),
     "cypher": CypherForm("Memory", "id"),
+    "neo4j": Neo4jBackend(BackendConfig(backend=BackendType.NEO4J), role="to").form,
+    "memgraph": MemgraphBackend(BackendConfig(backend=BackendType.MEMGRAPH), role="to").form,
 }
 
 chance = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
