@@ -177,13 +177,13 @@ class Places:
         server = self.request.getfixturevalue(("neo4j_server", "second_neo4j_server")[number])
         return Place("neo4j", f"bolt://127.0.0.1:{server.port}/neo4j", server.user, server.password)
 
-    def filled(self, kind: str, data: str, name: str = "source") -> Place:
+    def filled(self, kind: str, data: str, name: str = "source", hub: int = 300) -> Place:
         """Return a store of one of the data sets."""
         place = self.new(kind, name)
         if kind.removeprefix("sqlite-") == data.removeprefix("real-"):
             shutil.copyfile(REAL[data], path_of(place.url))
         elif data == "nasty":
-            place.write(*clean_records(80, seed=7, hub=3_000 if kind == "sqlite-0.12" else 300))
+            place.write(*clean_records(80, seed=7, hub=hub))
         else:
             place.write(*neutral(read(f"sqlite:///{REAL[data]}")))
         return place

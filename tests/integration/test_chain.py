@@ -64,10 +64,7 @@ def _typed(properties: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("data", ["real-0.12", "nasty"])
-def test_a_chain_over_the_stores_gives_the_first_one_back(
-    tmp_path: Path, request: pytest.FixtureRequest, data: str
-) -> None:
-    places = Places(tmp_path, request)
+def test_a_chain_over_the_stores_gives_the_first_one_back(places: Places, tmp_path: Path, data: str) -> None:
     if data == "nasty":
         first = places.new("sqlite-0.12", "first")
         first.write(*clean_records(60, seed=3, hub=100))
@@ -88,8 +85,7 @@ def test_a_chain_over_the_stores_gives_the_first_one_back(
     assert digests(chain[-1]) == digests(first)
 
 
-def test_equal_data_has_the_same_digests_in_every_store(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    places = Places(tmp_path, request)
+def test_equal_data_has_the_same_digests_in_every_store(places: Places) -> None:
     memories, edges = clean_records(60, seed=11, hub=100)
     found = {}
     for kind in STORES:
@@ -102,8 +98,7 @@ def test_equal_data_has_the_same_digests_in_every_store(tmp_path: Path, request:
         assert {key for key in wanted.keys() | values.keys() if wanted.get(key) != values.get(key)} == set(), kind
 
 
-def test_one_changed_digit_changes_one_digest(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    places = Places(tmp_path, request)
+def test_one_changed_digit_changes_one_digest(places: Places) -> None:
     memories, edges = clean_records(40, seed=11, hub=10)
     one, other = places.new("sqlite-0.12", "one"), places.new("neo4j", "other")
     one.write(memories, edges)

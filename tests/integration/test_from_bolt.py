@@ -41,11 +41,6 @@ CREATE (a)-[:MENTIONS]->(e:Entity {id: 'entity-1', text: 'Neo4j', type: 'technol
 """
 
 
-@pytest.fixture
-def places(tmp_path: Path, request: pytest.FixtureRequest) -> Places:
-    return Places(tmp_path, request)
-
-
 def _neo4j(places: Places, *statements: str) -> Place:
     place = places.new("neo4j", "source")
     with place.graph() as graph:
