@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING, Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.checker.graphserver import Graph, connect  # noqa: E402 - the path must be set first
+from bench import bolt  # noqa: E402 - the path must be set first
+from tests.checker.graphserver import Graph, connect  # noqa: E402
 from tests.checker.rawstore import read  # noqa: E402
 from tests.engines import falkordb_server, live  # noqa: E402
 from tests.large import make_large_012  # noqa: E402
 from tests.nasty import neutral, write_012, write_graph  # noqa: E402
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,8 @@ def _resident(pid: int) -> int:
     return own + sum(_resident(int(child)) for child in children)
 
 
-def _process(words: Sequence[str | Path], folder: Path) -> Measured:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder)}
+def _process(words: Sequence[str | Path], folder: Path, more: Mapping[str, str] | None = None) -> Measured:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "HOME": str(folder)} | (more or {})
     with (folder / "out").open("w+b") as out:
         started = time.perf_counter()
         process = subprocess.Popen([sys.executable, *map(str, words)], cwd=folder, env=environment, stdout=out)
@@ -177,6 +178,18 @@ def _falkordb(count: int, runs: int, folder: Path) -> None:
         _line(f"{name}, {size}: ratio to a plain loop", f"{mine / plain:.2f}", f"plain loop {plain:.2f} s, unverified")
 
 
+def _neo4j(count: int, runs: int, folder: Path) -> None:
+    if not live("neo4j"):
+        _line("Neo4j", "not live here")
+        return
+
+    def run(words: Sequence[str | Path], where: Path, secrets: Mapping[str, str]) -> dict[str, Any]:
+        found = _process(words, where, secrets)
+        return found.document | {"seconds of the process": found.seconds}
+
+    bolt.measure(count, runs, folder, run, _line)
+
+
 class _Clock:
     """Adds up the time inside wrapped calls; a call within a call counts once."""
 
@@ -253,6 +266,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory(prefix="memmig-bench-") as folder:
                 _sqlite(count, runs, Path(folder))
                 _falkordb(graph, runs, Path(folder))
+                _neo4j(count, runs, Path(folder))
 
 
 if __name__ == "__main__":
