@@ -93,7 +93,7 @@ def _trouble(target: Place, manifest: Manifest) -> dict[tuple[str, Any], str]:
 
 @pytest.mark.parametrize("to", KINDS)
 @pytest.mark.parametrize("level", ["special", "broken"])
-def test_what_a_store_cannot_hold_stops_the_run_or_isquarantined(
+def test_what_a_store_cannot_hold_stops_the_run_or_is_quarantined(
     places: Places, tmp_path: Path, level: str, to: str
 ) -> None:
     source, target = places.filled("sqlite-0.12", "nasty"), places.new(to, "target")
