@@ -12,7 +12,7 @@ from migrator.backends._bolt_values import frozen, thawed
 from migrator.backends._bolt_wire import Conflict, Wire, new_driver, speaks_otherwise
 from migrator.backends._bolt_write import Fenced, Refused, Writer, move_marker
 from migrator.backends._cypher import MADE_ID, edge_id, marker_of
-from migrator.backends.base import Inventory, WriteOutcome
+from migrator.backends.base import ATTACHED, Inventory, WriteOutcome
 from migrator.errors import StoreRefused, StoreUnreachable
 from migrator.model import Corrupt, Relationship
 
@@ -67,7 +67,7 @@ class BoltStore:
         host = "localhost" if host in _LOOPBACK else f"[{host}]" if ":" in host else host
         return f"{host}:{self._config.port or DEFAULT_PORT}"
 
-    def _connect(self, scheme: str, database: str | None, *, name: str) -> Wire:
+    def _connect(self, access: Access, scheme: str, database: str | None, *, name: str) -> Wire:
         """Return a wire, not yet connected; ``name`` is the engine's, for people."""
         config = self._config
         host, port = config.host or "localhost", config.port or DEFAULT_PORT
@@ -80,7 +80,7 @@ class BoltStore:
             database=database,
             place=f"{name} at {self._address()}/{database or ''}",
             timeout=config.timeout,
-            writes=self._role == "to",
+            writes=access != "read",
         )
         self._connected = wire
         return wire
@@ -177,9 +177,9 @@ class BoltStore:
         """See :class:`~migrator.backends.base.Backend`. An edge whose id was made by a scan is not found by it."""
         return self._find.nodes(list(wanted)) if kind == "memory" else self._find.edges(wanted)
 
-    def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
+    def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
         """See :class:`~migrator.backends.base.Backend`."""
-        return self._find.attached(memory_ids)
+        return self._find.attached(memory_ids, shown)
 
     # --- markers ---
 

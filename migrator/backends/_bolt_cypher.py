@@ -15,7 +15,6 @@ from migrator.backends._cypher import MARKER_LABEL, SCRATCH_LABEL, quoted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-ATTACHED = 100  #: edges of a memory that are named
 DUPLICATES = 10
 #: A property that the marker alone has. Setting it there and removing it elsewhere takes the lock and changes nothing.
 LOCK = "memmig_lock"
@@ -161,9 +160,9 @@ class Statements:
         return f"MATCH (a)-[r]->(b) WHERE r.{self._id} IN $ids RETURN {self._edge_columns('a', 'b')}"
 
     def attached(self, *, placed: bool) -> str:
-        """→ id, ids of up to 100 edges at the node."""
+        """→ id, ids of up to ``$shown`` edges at the node."""
         node = self._node("n", "id", placed=placed)
-        ids = f"collect(DISTINCT coalesce(r.{self._id}, ''))[0..{ATTACHED}]"
+        ids = f"collect(DISTINCT coalesce(r.{self._id}, ''))[0..$shown]"
         return f"UNWIND $rows AS row {node}MATCH (n)-[r]-() RETURN row.id, {ids}"
 
     # --- the marker ---

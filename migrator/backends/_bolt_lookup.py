@@ -141,12 +141,12 @@ class Finder:
             for shape, start, end, properties in rows
         }
 
-    def attached(self, memory_ids: Sequence[str]) -> dict[str, list[str]]:
-        """Return for each memory that has edges the ids of up to 100 of them ("" for an edge without id)."""
+    def attached(self, memory_ids: Sequence[str], shown: int) -> dict[str, list[str]]:
+        """Return for each memory that has edges the ids of up to ``shown`` of them ("" for an edge without id)."""
         found: dict[str, list[str]] = {}
         for ids in batched(filter(sendable, memory_ids), _CHUNK):
             for placed, rows in self.grouped(ids).items():
-                for name, edges in self._wire.read(self._say.attached(placed=placed), {"rows": rows}):
+                for name, edges in self._wire.read(self._say.attached(placed=placed), {"rows": rows, "shown": shown}):
                     found.setdefault(name, []).extend(map(str, edges))
         return found
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from migrator.backends._bolt_values import frozen, thawed
-from migrator.backends._cypher import marker_of
-from migrator.backends._falkor_write import changes
+from migrator.backends._cypher import changes, marker_of
 from migrator.model import same_value
 
 if TYPE_CHECKING:

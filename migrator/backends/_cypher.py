@@ -25,6 +25,7 @@ from migrator.model import (
     canonical,
     digest,
     property_of,
+    same_value,
     too_deep,
 )
 
@@ -358,3 +359,13 @@ def marker_of(found: Mapping[str, Value]) -> Marker:
 
     text = {name: str(found.get(name, "")) for name in ("journal", "run", "digest", "owner")}
     return Marker(epoch=whole("epoch"), batch=whole("batch"), **text)
+
+
+def changes(expected: Raw, new: Raw) -> dict[str, Value]:
+    """Return the parts of a row that an update writes: ``c``, keys to set (null removes), and ``z``."""
+    before, after = expected["properties"], new["properties"]
+    found: dict[str, Value] = dict.fromkeys(before.keys() - after.keys())
+    found.update(
+        {name: value for name, value in after.items() if name not in before or not same_value(before[name], value)}
+    )
+    return {"c": found, "z": {name: None for name in found if name in before and before[name] == found[name]}}

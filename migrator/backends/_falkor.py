@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from migrator.backends._cypher import MADE_ID, MARKER_LABEL, SCRATCH_LABEL, CypherForm, edge_id, quoted
+from migrator.backends._cypher import MADE_ID, MARKER_LABEL, SCRATCH_LABEL, CypherForm, edge_id, marker_of, quoted
 from migrator.backends._falkor_lookup import Finder
 from migrator.backends._falkor_read import NOT_OURS, Reader
 from migrator.backends._falkor_schema import Schema
@@ -237,7 +237,7 @@ class FalkorStore:
 
     def markers(self) -> list[Marker]:
         """See :class:`~migrator.backends.base.Backend`."""
-        return [_marker(row[0]) for row in self._wire.read(f"MATCH (k:{MARKER_LABEL}) RETURN properties(k)")]
+        return [marker_of(row[0]) for row in self._wire.read(f"MATCH (k:{MARKER_LABEL}) RETURN properties(k)")]
 
     def swap_marker(self, expected: Marker | None, new: Marker | None) -> bool:
         """See :class:`~migrator.backends.base.Backend`. Refused on an absent graph without making it.
@@ -343,12 +343,3 @@ def _facts(pairs: list[Value]) -> dict[str, Value]:
 
 def _version(number: int) -> str:
     return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
-
-
-def _marker(found: Mapping[str, Value]) -> Marker:
-    def whole(name: str) -> int:
-        value = found.get(name)
-        return value if type(value) is int else -1
-
-    text = {name: str(found.get(name, "")) for name in ("journal", "run", "digest", "owner")}
-    return Marker(epoch=whole("epoch"), batch=whole("batch"), **text)

@@ -12,8 +12,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from migrator.backends._cypher import MARKER_LABEL, quoted
-from migrator.model import same_value
+from migrator.backends._cypher import MARKER_LABEL, changes, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -105,16 +104,6 @@ def expectation(raw: Raw) -> dict[str, Value]:
 
 def _has_number(values: list[Value]) -> bool:
     return any(type(value) in _NUMBERS or (type(value) is list and _has_number(value)) for value in values)
-
-
-def changes(expected: Raw, new: Raw) -> dict[str, Value]:
-    """Return the parts of a row that :func:`change` writes: ``c``, keys to set (null removes), and ``z``."""
-    before, after = expected["properties"], new["properties"]
-    found: dict[str, Value] = dict.fromkeys(before.keys() - after.keys())
-    found.update(
-        {name: value for name, value in after.items() if name not in before or not same_value(before[name], value)}
-    )
-    return {"c": found, "z": {name: None for name in found if name in before and before[name] == found[name]}}
 
 
 def change(name: str, rows: Sequence[Mapping[str, Value]]) -> str:

@@ -81,7 +81,7 @@ class MemgraphBackend(BoltStore):
         self.close()
         scheme = _SCHEMES.get(self._config.scheme, self._config.scheme) or "bolt"
         database = self._config.graph or DEFAULT_DATABASE
-        wire = self._connect(scheme, database, name="Memgraph")
+        wire = self._connect(access, scheme, database, name="Memgraph")
         try:
             version = wire.auto(Asked.VERSION, writes=False)[0][0]
             self._check_database(database)

@@ -85,7 +85,9 @@ class Neo4jBackend(BoltStore):
     def open(self, access: Access) -> StoreInfo:
         """See :class:`~migrator.backends.base.Backend`."""
         self.close()
-        wire = self._connect(self._config.scheme or "neo4j", self._config.graph or DEFAULT_DATABASE, name="Neo4j")
+        wire = self._connect(
+            access, self._config.scheme or "neo4j", self._config.graph or DEFAULT_DATABASE, name="Neo4j"
+        )
         try:
             identity, name = wire.read("CALL db.info() YIELD id, name RETURN id, name")[0]
             _refuse_system(name)
