@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.checker import compare
 from tests.checker.boltserver import BoltGraph
 from tests.integration.stores_of_all_kinds import KINDS, Place, Places, migrate, quarantined, take_back
+from tests.running import memmig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -221,3 +223,16 @@ def test_a_store_with_two_memories_of_one_id_is_named(places: Places, tmp_path: 
     ran = migrate(source, target, tmp_path)
     assert ran.code in {21, 22}, ran.err
     assert not (tmp_path / "target.db").exists()
+
+
+def test_a_look_at_a_server_says_what_is_there_and_writes_nothing(places: Places, tmp_path: Path) -> None:
+    store = _neo4j(places, AS_THE_CLIENT, ENTITIES)
+    before = store.state()
+    ran = memmig("backends", store.url, "--json", cwd=tmp_path, environment=store.secrets("FROM"))
+    assert ran.code == 0, ran.err + ran.out
+    (seen,) = json.loads(ran.out)
+    assert (seen["reachable"], seen["writable"]) == (True, True)
+    assert (seen["memories"], seen["relationships"]) == (2, 1)
+    assert seen["other_nodes"] == {"Entity": 1, "Outcome": 1}
+    assert store.password not in ran.out + ran.err
+    assert store.state() == before
