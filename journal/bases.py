@@ -61,6 +61,13 @@ JOIN batches b ON b.run_id = e.run_id AND b.batch = e.batch
 WHERE e.run_id = :run AND e.phase = 'rollback' AND b.status = 'applied'
 AND e.action IN ('deleted', 'restored', 'unchanged') GROUP BY e.kind, e.entity_id
 """
+_FILL_REPEATED = """
+INSERT INTO {table} SELECT e.kind, e.entity_id, group_concat(e.seq) FROM entries e
+JOIN batches b ON b.run_id = e.run_id AND b.batch = e.batch
+WHERE e.run_id = :run AND e.phase = 'forward' AND b.status IN ('planned', 'applied', 'void')
+GROUP BY e.kind, e.entity_id HAVING count(*) > 1
+"""
+_GET_REPEATED = "SELECT t.seqs FROM {table} t WHERE t.kind = :kind AND t.entity_id IN :ids"
 _GET_DECIDED = """
 SELECT e.* FROM {table} t JOIN entries e ON e.seq = t.last_seq
 WHERE t.kind = :kind AND t.entity_id IN :ids
@@ -69,14 +76,14 @@ _PAGE_DECIDED = """
 SELECT e.* FROM {table} t JOIN entries e ON e.seq = t.last_seq
 WHERE t.kind = :kind AND t.entity_id >= :after ORDER BY t.entity_id LIMIT :size
 """
-# Every planned row of the run counts, also refused and lost ones: its rollback decides by content, and must not take
-# for its own what a later run wrote.
+# The rows that a rollback of the run would take back: all but those that are proven not to be in the target.
 _LATER_WRITERS = """
 SELECT DISTINCT a.run_id FROM applied_entries a JOIN batches b ON b.run_id = a.run_id AND b.batch = a.batch
 WHERE b.writes AND a.run_id IN :later AND a.action IN {written} AND (a.kind, a.entity_id) IN (
     SELECT e.kind, e.entity_id FROM entries e
     JOIN batches w ON w.run_id = e.run_id AND w.batch = e.batch
     WHERE e.run_id = :run AND e.phase = 'forward' AND w.writes AND e.action IN {written}
+    AND w.status IN ('planned', 'applied', 'void')
     AND (e.kind, e.entity_id) NOT IN (SELECT kind, entity_id FROM taken_back WHERE run_id = :run)
 )
 """
@@ -192,6 +199,27 @@ class Decided:
         """Return {id: last applied entry} for those of these ids that the run decided."""
         entries = map(StoredEntry._make, self._table.rows(_GET_DECIDED, kind, ids))
         return {entry.entity_id: entry for entry in entries}
+
+
+class Repeated:
+    """The ids of which one run has more than one row that it may have to take back, or beside such a one."""
+
+    def __init__(self, database: Database, name: str, run_id: str) -> None:
+        """Answer for this run, by a temporary table of this name."""
+        self._database = database
+        self._table = _IdTable(database, name, "seqs TEXT", _FILL_REPEATED, run=run_id)
+
+    def refresh(self) -> None:
+        """See what was planned up to now."""
+        self._table.refresh()
+
+    def get(self, kind: str, ids: Sequence[str]) -> dict[str, list[StoredEntry]]:
+        """Return {id: its rows, oldest first} for those of these ids that have several."""
+        seqs = [int(seq) for row in self._table.rows(_GET_REPEATED, kind, ids) for seq in row[0].split(",")]
+        found: dict[str, list[StoredEntry]] = {}
+        for entry in reader.entries_at(self._database, seqs):
+            found.setdefault(entry.entity_id, []).append(entry)
+        return found
 
 
 def later_writers(database: Database, run_id: str) -> list[str]:

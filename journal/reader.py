@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from itertools import groupby
+from itertools import batched, groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +17,7 @@ from journal.state import fold
 from journal.tables import batches, entries, events
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
 
     from sqlalchemy import Select
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PAGE_EVENTS = 1000
 PAGE_ENTRIES = 1000
+#: Numbers in one query; SQLite allows 999 in old versions.
+_SEQS = 500
 _SHORTEST_PREFIX = 4
 
 type Order = Literal["asc", "desc"]
@@ -155,6 +157,14 @@ def read_entries(
         query = query.where(batches.c.status.in_(list(statuses)))
     for first, rows in database.rows(query):
         yield from _range(database, first, first + rows - 1, order)
+
+
+def entries_at(database: Database, seqs: Sequence[int]) -> Iterator[StoredEntry]:
+    """Yield the entries at these places, oldest first."""
+    for some in batched(sorted(seqs), _SEQS):
+        yield from map(
+            StoredEntry._make, database.rows(select(entries).where(entries.c.seq.in_(some)).order_by(entries.c.seq))
+        )
 
 
 def all_batches_of_entries(database: Database) -> Iterator[tuple[tuple[str, int, str], list[StoredEntry]]]:

@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from journal import audit, lock, reader, schema, state, tables
-from journal.bases import Bases, Decided, later_writers
+from journal.bases import Bases, Decided, Repeated, later_writers
 from journal.chain import NO_HASH, Entry, entry_rows, event_hash, rows_digest
 from journal.engine import Database, looks_foreign
 from journal.errors import JournalDamaged, JournalLocked, JournalNotWritable, MemmigError, NoSuchRun
@@ -56,6 +56,7 @@ class Journal:
         self._versions: dict[str, int] = {}
         self._bases: dict[tuple[str, str | None], Bases] = {}
         self._decided: dict[tuple[str, Phase], Decided] = {}
+        self._repeated: dict[str, Repeated] = {}
         self._opened: list[tuple[str, RunOpened]] | None = None
 
     @classmethod
@@ -311,6 +312,16 @@ class Journal:
         """Make :meth:`decided` see what of this run was applied up to now."""
         for decided in (self._decided_of(run_id, "forward"), self._decided_of(run_id, "rollback")):
             decided.refresh()
+        self._repeated_of(run_id).refresh()
+
+    def _repeated_of(self, run_id: str) -> Repeated:
+        if run_id not in self._repeated:
+            self._repeated[run_id] = Repeated(self._database, f"repeated_{len(self._repeated)}", run_id)
+        return self._repeated[run_id]
+
+    def repeated(self, run_id: str, kind: str, ids: Sequence[str]) -> dict[str, list[StoredEntry]]:
+        """Return {id: its rows, oldest first} of ids with several rows in batches that may be in the target."""
+        return self._repeated_of(run_id).get(kind, ids)
 
     def decided(self, run_id: str, kind: str, ids: Sequence[str], phase: Phase = "forward") -> dict[str, StoredEntry]:
         """Return {id: the run's latest applied entry}, as of :meth:`index_run`; undecided ids are left out.

@@ -19,7 +19,7 @@ from migrator.errors import ConflictFound, OutcomeUnknown, StoreRefused, StoreUn
 from migrator.lease import Lease
 from migrator.model import KINDS, Corrupt, Relationship, digest
 from migrator.models import Finding, no_counts
-from migrator.plan import END_IS_MISSING, Groups, Planned, Planner
+from migrator.plan import END_IS_MISSING, Groups, Planned, Planner, bumped_of
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
@@ -295,7 +295,9 @@ class Forward:
             if entry is None or entry.action in {"different", "missing"}:
                 fresh.append(item)
                 if entry is not None and entry.after_digest is not None:
-                    base = Base(digest=entry.after_digest, created=True, run_id=run.run_id, open=None)
+                    base = Base(
+                        digest=entry.after_digest, created=True, run_id=run.run_id, open=None, bumped=bumped_of(entry)
+                    )
                     self._mangled[kind, item.id] = base
                 continue
             run.count(kind, entry.action)

@@ -97,6 +97,7 @@ def run_migrate(
         scanned, empty = preflight(stores, options, hooks, resuming=state is not None)
         stores.source.read_ahead(digests=True)
         if journal is None:
+            refuse_alien_marker(stores.target)
             journal = stack.enter_context(Journal.open(journal_path))
         run_id = str(uuid.uuid4()) if state is None else state.run_id
         run = make_run(journal, run_id, stores, options, hooks, scanned, empty=empty)

@@ -1,4 +1,4 @@
-"""Taking a run back: every planned row, newest plan first, decided by what is in the target now.
+"""Taking a run back: what it did to each id, newest plan first, decided by what is in the target now.
 
 What this run created, restored or changed and nobody touched since is undone; everything else is left as it is and
 reported as ``retained`` with the reason. Deciding by content makes a second rollback, and the resume of one, harmless.
@@ -14,6 +14,7 @@ from journal import events
 from journal.chain import Entry
 from migrator.backends.base import ATTACHED, Row
 from migrator.codec import load_raw
+from migrator.effect import effect_of
 from migrator.engine import persist, schema_steps
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Relationship, digest, field_digests, same_value
 from migrator.models import Finding, no_counts
@@ -32,7 +33,9 @@ if TYPE_CHECKING:
     from migrator.model import Kind, Record
 
 _REPLANS = 5
-_WRITTEN = frozenset({"created", "updated", "deleted", "different", "missing"})
+_UNSURE = "cannot be told from somebody else's: its server came back without the marker, and the run found it there"
+_CHANGED_AGAIN = "changed by someone else since it was taken back"
+_THERE_AGAIN = "stands there again since it was taken back"
 
 #: The order in which kinds of change are undone: what edges need must be there before them, and go after them.
 _STEPS: tuple[tuple[Kind, frozenset[str]], ...] = (
@@ -51,7 +54,11 @@ class Undo:
     reason: str = ""
     row: Row | None = None
     operation: Operation | None = None
-    now_digest: str | None = None
+    now: Record | Corrupt | None = None  #: what stands there
+
+    def kept(self, reason: str) -> Undo:
+        """Return that it is left as it is."""
+        return replace(self, action="retained", reason=reason, row=None, operation=None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,9 +75,7 @@ class Rollback:
     batch_size: int = 1_000
     counts: dict[Kind, dict[str, int]] = field(default_factory=lambda: {kind: no_counts() for kind in KINDS})
     findings: list[Finding] = field(default_factory=list)
-    _settled: set[tuple[str, str]] = field(default_factory=set)
-    _noted: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
-    _mangled: dict[tuple[str, str], str | None] = field(default_factory=dict)  #: digests that the verification found
+    _mangled: dict[tuple[str, str], StoredEntry] = field(default_factory=dict)  #: what the verification found
     _statuses: dict[int, str] = field(default_factory=dict)  #: batch → its status in the journal
     _before: int = 0  #: batches up to this one are of earlier rollbacks
     #: Dry run: memory → edges at it that the run would have taken away by now.
@@ -91,8 +96,6 @@ class Rollback:
             return  # only the release was left, and that is settled
         self.counts = {kind: no_counts() for kind in KINDS}
         self.findings.clear()
-        self._settled.clear()
-        self._noted = {kind: set() for kind in KINDS}
         self._undo_all(lease)
         if lease.held:
             lease.barrier()
@@ -138,7 +141,7 @@ class Rollback:
         if any("different" in actions for actions in state.counts().values()):
             for entry in self.journal.entries(self.run_id, statuses=applied):
                 if entry.action == "different":
-                    self._mangled[entry.kind, entry.entity_id] = entry.after_digest
+                    self._mangled[entry.kind, entry.entity_id] = entry
         total = sum(b.rows for b in state.batches.values() if b.writes and b.phase == "forward")
         done = 0
         for kind, actions in _STEPS:
@@ -158,28 +161,13 @@ class Rollback:
 
     def _undo(self, kind: Kind, chunk: list[StoredEntry], lease: Lease | None, refusals: int = 0) -> None:
         """Undo rows; a refused group is decided anew, and from the second refusal on in halves."""
-        waiting = [entry for entry in self._still_ours(kind, chunk) if (kind, entry.entity_id) not in self._settled]
-        while waiting:
-            # Two plans of one id in one chunk: the newer first, the older in a later round.
-            first: dict[str, StoredEntry] = {}
-            later = [entry for entry in waiting if first.setdefault(entry.entity_id, entry) is not entry]
-            for refused in self._undo_round(kind, list(first.values()), lease):
-                if refusals >= _REPLANS and len(refused) == 1:
-                    self._keep(kind, [Undo(refused[0], "retained", "others keep changing it")], lease)
-                    continue
-                half = (len(refused) + 1) // 2 if refusals else len(refused)
-                for start in range(0, len(refused), half):
-                    self._undo(kind, refused[start : start + half], lease, refusals + 1)
-            waiting = [entry for entry in later if (kind, entry.entity_id) not in self._settled]
-
-    def _still_ours(self, kind: Kind, chunk: list[StoredEntry]) -> list[StoredEntry]:
-        """Leave out rows that a server lost and whose record the run then found there: someone else made it."""
-        unsure = [entry.entity_id for entry in chunk if self._statuses.get(entry.batch) != "applied"]
-        if not unsure:
-            return chunk
-        found = self.journal.decided(self.run_id, kind, unsure)
-        theirs = {identity for identity, entry in found.items() if entry.action not in _WRITTEN}
-        return [e for e in chunk if self._statuses.get(e.batch) == "applied" or e.entity_id not in theirs]
+        for refused in self._undo_round(kind, chunk, lease):
+            if refusals >= _REPLANS and len(refused) == 1:
+                self._keep(kind, [Undo(refused[0], "retained", "others keep changing it")], lease)
+                continue
+            half = (len(refused) + 1) // 2 if refusals else len(refused)
+            for start in range(0, len(refused), half):
+                self._undo(kind, refused[start : start + half], lease, refusals + 1)
 
     def _undo_round(self, kind: Kind, entries: list[StoredEntry], lease: Lease | None) -> list[list[StoredEntry]]:
         decided = self._decide(kind, entries, dry=lease is None)
@@ -198,15 +186,12 @@ class Rollback:
                 continue
             for undo in some:
                 self.counts[kind][undo.action] += 1
-                self._noted[kind].add(undo.entry.entity_id)
         return refused
 
     def _note_undone(self, kind: Kind, undone: list[Undo], lease: Lease | None) -> None:
         """Journal that a row was found undone: what the run did to this id no longer stands."""
-        fresh = [replace(undo, action="unchanged") for undo in undone if undo.entry.entity_id not in self._noted[kind]]
-        self._noted[kind].update(undo.entry.entity_id for undo in fresh)
         if lease is not None:
-            lease.note(kind, [_entry(undo, self.target.form.decode) for undo in fresh])
+            lease.note(kind, [_entry(replace(undo, action="unchanged"), self.target.form.decode) for undo in undone])
 
     def _send(self, kind: Kind, group: tuple[Operation, str], some: list[Undo], lease: Lease) -> bool:
         if not lease.held:
@@ -217,7 +202,6 @@ class Rollback:
 
     def _keep(self, kind: Kind, kept: list[Undo], lease: Lease | None) -> None:
         for undo in kept:
-            self._settled.add((kind, undo.entry.entity_id))
             self.counts[kind]["retained"] += 1
             if len(self.findings) < MAX_FINDINGS:
                 self.findings.append(Finding(kind=kind, id=undo.entry.entity_id, what="retained", reason=undo.reason))
@@ -227,13 +211,25 @@ class Rollback:
     def _decide(self, kind: Kind, entries: list[StoredEntry], *, dry: bool) -> list[Undo]:
         ids = [entry.entity_id for entry in entries]
         undone = self.journal.decided(self.run_id, kind, ids, phase="rollback")
+        repeated = self.journal.repeated(self.run_id, kind, ids)
         there = self.target.lookup(kind, dict.fromkeys(ids))
-        decided = [
-            self._decide_one(kind, entry, there.get(entry.entity_id), undone.get(entry.entity_id))
-            for entry in entries
-            # What an earlier rollback of this run took back: what stands there now is a later run's.
-            if entry.entity_id not in undone or undone[entry.entity_id].batch > self._before
-        ]
+        decided = []
+        for entry in entries:
+            identity = entry.entity_id
+            effect = effect_of(repeated.get(identity, [entry]), self._is_sure, self.target.form.decode)
+            if effect is None or effect.entry.seq != entry.seq:
+                continue  # an older row of the id: its newest one stands for all
+            undo: Undo | None = self._decide_one(kind, effect.entry, there.get(identity))
+            if undo is not None and identity in undone:
+                undo = self._decided_again(undo, undone[identity])
+            elif undo is not None and not effect.sure and undo.operation is not None:
+                undo = undo.kept(_UNSURE)
+            if undo is not None:
+                decided.append(undo)
+        return self._unhindered(kind, decided, dry=dry)
+
+    def _unhindered(self, kind: Kind, decided: list[Undo], *, dry: bool) -> list[Undo]:
+        """Leave what cannot be undone for others' sake: other pairs, ends that are gone, relationships that stay."""
         touched = [undo.entry.entity_id for undo in decided if undo.operation is not None]
         if not touched:
             return decided
@@ -249,12 +245,11 @@ class Rollback:
                 found.append(undo)
             elif rivals.get(identity):
                 also = ", ".join(sorted(rivals[identity]))
-                found.append(Undo(undo.entry, "retained", f"also kept in this target by {also}"))
+                found.append(undo.kept(f"also kept in this target by {also}"))
             elif identity in lacking:
-                found.append(Undo(undo.entry, "retained", f"its end is gone: {lacking[identity]}"))
+                found.append(undo.kept(f"its end is gone: {lacking[identity]}"))
             elif edges:
-                reason = f"relationships that stay hang on it: {', '.join(edges[:3])}"
-                found.append(Undo(undo.entry, "retained", reason))
+                found.append(undo.kept(f"relationships that stay hang on it: {', '.join(edges[:3])}"))
             else:
                 found.append(undo)
         if dry and kind == "relationship":
@@ -285,6 +280,23 @@ class Rollback:
             found[memory] = [edge for edge in edges if edge not in leaving]
         return found
 
+    def _is_sure(self, entry: StoredEntry) -> bool:
+        return self._statuses.get(entry.batch) == "applied"
+
+    def _decided_again(self, undo: Undo, undone: StoredEntry) -> Undo | None:
+        """Decide an id that this run's rollbacks took back, or found undone, before; None: there is nothing to say."""
+        identity, kind = undo.entry.entity_id, undo.entry.kind
+        if undone.batch > self._before:
+            if _stands(undo.now, undone):
+                return None
+            return undo.kept(_CHANGED_AGAIN)
+        if undo.operation is None:
+            return None
+        runs = [run.run_id for run in self.journal.runs()]
+        if any(self.journal.decided(run, kind, [identity]) for run in runs[runs.index(self.run_id) + 1 :]):
+            return None  # a later run's
+        return undo if self.force else undo.kept(_THERE_AGAIN)
+
     def _lacking_ends(self, decided: list[Undo]) -> dict[str, str]:
         """Return the edges that cannot be put back, and the end that each lacks."""
         ends: dict[str, tuple[str, str]] = {}
@@ -299,20 +311,25 @@ class Rollback:
         lacking = ((identity, [end for end in pair if end not in there]) for identity, pair in ends.items())
         return {identity: gone[0] for identity, gone in lacking if gone}
 
-    def _decide_one(self, kind: Kind, entry: StoredEntry, raw: Raw | None, undone: StoredEntry | None) -> Undo:
+    def _decide_one(self, kind: Kind, entry: StoredEntry, raw: Raw | None) -> Undo:
         record = None if raw is None else self.target.form.decode(kind, raw)
-        if undone is not None and _changed_since(undone, record):
-            return Undo(entry, "retained", "changed by someone else since it was taken back")
         if entry.action == "created":
-            return self._undo_created(entry, raw, record)
-        before = load_raw(entry.before_image) if entry.before_image else None
-        if entry.action == "deleted":
-            if raw is not None:
-                return Undo(
-                    entry, "" if _digest(record) == entry.before_digest else "retained", "someone made it again"
-                )
-            return Undo(entry, "restored", "", Row(entry.entity_id, None, before), "create")
-        return self._undo_updated(kind, entry, raw, record, before)
+            undo = self._undo_created(entry, raw, record)
+        elif entry.action == "deleted":
+            undo = self._undo_deleted(entry, raw, record)
+        else:
+            undo = self._undo_updated(kind, entry, raw, record)
+        return replace(undo, now=record)
+
+    def _undo_deleted(self, entry: StoredEntry, raw: Raw | None, record: Record | Corrupt | None) -> Undo:
+        if raw is not None:
+            return Undo(entry, "" if _digest(record) == entry.before_digest else "retained", "someone made it again")
+        return Undo(entry, "restored", "", Row(entry.entity_id, None, _before(entry)), "create")
+
+    def _is_mangled(self, entry: StoredEntry, record: Record) -> bool:
+        """Tell whether a record is what the verification found in the place of what had been written."""
+        found = self._mangled.get((entry.kind, entry.entity_id))
+        return found is not None and is_written(record, found.after_digest, bumped_of(found))
 
     def _undo_created(self, entry: StoredEntry, raw: Raw | None, record: Record | Corrupt | None) -> Undo:
         if raw is None:
@@ -320,16 +337,13 @@ class Rollback:
         if record is None or isinstance(record, Corrupt):
             ours = False
         else:
-            ours = is_written(record, entry.after_digest, bumped_of(entry))
-            ours = ours or digest(record) == self._mangled.get((entry.kind, entry.entity_id), "")
+            ours = is_written(record, entry.after_digest, bumped_of(entry)) or self._is_mangled(entry, record)
         if not ours and not self.force:
             return Undo(entry, "retained", "changed since by someone else")
-        return Undo(entry, "deleted", "", Row(entry.entity_id, raw, None), "delete", _digest(record))
+        return Undo(entry, "deleted", "", Row(entry.entity_id, raw, None), "delete")
 
-    def _undo_updated(
-        self, kind: Kind, entry: StoredEntry, raw: Raw | None, record: Record | Corrupt | None, before: Raw | None
-    ) -> Undo:
-        assert before is not None  # noqa: S101 - an update is never planned without it
+    def _undo_updated(self, kind: Kind, entry: StoredEntry, raw: Raw | None, record: Record | Corrupt | None) -> Undo:
+        before = _before(entry)
         if raw is None:
             return Undo(entry, "retained", "deleted since by someone else")
         now = _digest(record)
@@ -341,7 +355,7 @@ class Rollback:
         digests = field_digests(record)
         bumped = READ_BUMPED_FIELDS if kind == "memory" else frozenset[str]()
         changed = sorted(name for name, value in written.items() if digests.get(name) != value)
-        mangled = digest(record) == self._mangled.get((entry.kind, entry.entity_id), "")
+        mangled = self._is_mangled(entry, record)
         if set(changed) - bumped and not mangled and not self.force:
             return Undo(entry, "retained", "changed since by someone else: " + ", ".join(changed))
         form = self.target.form
@@ -350,14 +364,19 @@ class Rollback:
         back = [name for name in written if name not in bumped or name not in changed or self.force]
         new = before if untouched or mangled else form.graft(kind, raw, before, back)
         moved = kind == "relationship" and {":type", ":from", ":to"} & written.keys()
-        return Undo(entry, "restored", "", Row(entry.entity_id, raw, new), "replace" if moved else "update", now)
+        return Undo(entry, "restored", "", Row(entry.entity_id, raw, new), "replace" if moved else "update")
 
 
-def _changed_since(undone: StoredEntry, record: Record | Corrupt | None) -> bool:
-    """Tell whether something else stands there than what this rollback left, before its process died."""
-    if undone.action == "unchanged" or record is None:
-        return undone.action == "restored"
-    return isinstance(record, Corrupt) or not is_written(record, undone.after_digest, bumped_of(undone))
+def _stands(record: Record | Corrupt | None, undone: StoredEntry) -> bool:
+    """Tell whether what this rollback left, or found, before its process died is what stands there now."""
+    if record is None or undone.after_digest is None:
+        return record is None and undone.after_digest is None
+    return not isinstance(record, Corrupt) and is_written(record, undone.after_digest, bumped_of(undone))
+
+
+def _before(entry: StoredEntry) -> Raw:
+    assert entry.before_image is not None  # noqa: S101 - nothing is changed or deleted without it
+    return load_raw(entry.before_image)
 
 
 def _digest(record: Record | Corrupt | None) -> str | None:
@@ -365,12 +384,14 @@ def _digest(record: Record | Corrupt | None) -> str | None:
 
 
 def _entry(undo: Undo, decode: Callable[[Kind, Raw], Record | Corrupt]) -> Entry:
-    new = undo.row.new if undo.row is not None else None
+    """Return what is journalled: before and after are what stands in the target, not in the run."""
     kind: Kind = "memory" if undo.entry.kind == "memory" else "relationship"
-    left = decode(kind, new) if new is not None else None
+    left = undo.now
+    if undo.row is not None:
+        left = None if undo.row.new is None else decode(kind, undo.row.new)
     bumped = None if left is None or isinstance(left, Corrupt) else bumped_text(left)
-    reason = undo.reason or None
-    return Entry(kind, undo.entry.entity_id, undo.action, undo.now_digest, _digest(left), None, None, reason, bumped)
+    now, after = _digest(undo.now), _digest(left)
+    return Entry(kind, undo.entry.entity_id, undo.action, now, after, None, None, undo.reason or None, bumped)
 
 
 def _chunks(entries: Iterable[StoredEntry], size: int) -> Iterator[list[StoredEntry]]:

@@ -47,8 +47,7 @@ def verify_run(run: Run, lease: Lease) -> VerificationResult:
     verification = compare()
     for kind in KINDS:
         # A resume repairs these, and a rollback knows them for ours although they are not what was meant.
-        odd = [(identity, found) for one, identity, found in compare.mangled if one == kind]
-        lease.note(kind, [Entry(kind, i, "different" if found else "missing", None, found) for i, found in odd])
+        lease.note(kind, [entry for entry in compare.odd if entry.kind == kind])
         # Open until a later run has seen both sides equal.
         moved = [(identity, reason) for one, identity, reason in compare.changing if one == kind]
         lease.note(kind, [Entry(kind, identity, "changing", reason=reason) for identity, reason in moved])

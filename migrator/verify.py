@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from journal.chain import Entry
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Memory, Relationship, differing_fields, digest
 from migrator.models import Finding, VerificationResult
-from migrator.plan import bumped_of, is_written
+from migrator.plan import bumped_of, bumped_text, bumped_values, is_written
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
@@ -119,8 +120,8 @@ class InRun:
         self._hooks = hooks
         self._size = size
         self._tally = Tally()
-        #: (kind, id, digest that was read) of what does not read back as it was written, or is missing (None).
-        self.mangled: list[tuple[Kind, str, str | None]] = []
+        #: What does not read back as it was written, or is missing: for the journal.
+        self.odd: list[Entry] = []
         #: (kind, id, reason) of what moved on in the source since it was read.
         self.changing: list[tuple[Kind, str, str]] = []
 
@@ -180,7 +181,7 @@ class InRun:
             if self._same_server():
                 add("foreign", kind, record.id, "deleted by someone else after it had been written")
             else:
-                self.mangled.append((kind, record.id, None))
+                self.odd.append(Entry(kind, record.id, "missing", None, None))
                 add("missing", kind, record.id, "not in the target")
             return
         target = self._target.form.decode(kind, raw)
@@ -189,8 +190,11 @@ class InRun:
             self._tally.matched += 1
         elif now == entry.after_digest:
             self._moved(kind, record.id, "the source moved on", _fields(record, target))
-        elif now == entry.before_digest or not self._echoes(kind, record):
-            self.mangled.append((kind, record.id, now))
+        elif now == entry.before_digest or (echoed := self._echo(kind, record)) != digest(record):
+            # Ours is what the engine makes of it each time; anything else may be somebody's work on top of that.
+            ours = now == entry.before_digest or _is_that(target, echoed, record)
+            bumped = bumped_text(target) if ours and not isinstance(target, Corrupt) else None
+            self.odd.append(Entry(kind, record.id, "different", None, now if ours else None, bumped=bumped))
             add("different", kind, record.id, "does not read back as it was written", _fields(record, target))
         else:
             add("foreign", kind, record.id, "changed by someone else", _fields(record, target))
@@ -224,13 +228,17 @@ class InRun:
         else:
             add("foreign", kind, identity, "gone from the source, and changed by someone else in the target")
 
-    def _echoes(self, kind: Kind, record: Record) -> bool:
-        """Write the record once more, to a scratch place: the engine must give back what it was given."""
+    def _echo(self, kind: Kind, record: Record) -> str | None:
+        """Return the digest of the record written once more, to a scratch place: what the engine makes of it."""
         marker = None if self._lease is None else self._lease.echo_marker()
         if marker is None:
-            return True  # nothing was written by this run: what stands there is somebody else's
+            return digest(record)  # nothing was written by this run: what stands there is somebody else's
         raw = self._target.echo(kind, self._target.form.encode(record), marker)
-        return raw is not None and _digest(self._target.form.decode(kind, raw)) == digest(record)
+        return None if raw is None else _digest(self._target.form.decode(kind, raw))
+
+
+def _is_that(target: Record | Corrupt, written: str | None, record: Record) -> bool:
+    return not isinstance(target, Corrupt) and is_written(target, written, bumped_values(record))
 
 
 def verify_later(
