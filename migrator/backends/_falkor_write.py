@@ -213,6 +213,9 @@ class Writer:
             match += f"WITH * MATCH (a)-[r]->(b) WHERE r.{key} = row.id "
             names += ("r",)
             guard = f"type(r) = row.t AND {as_stored('r')}"
+        if batch.operation == "replace":
+            absent = f"WITH * OPTIONAL MATCH (to_a)-[o]->(to_b) WHERE o.{key} = row.id AND id(o) <> id(r)"
+            guard = f"o IS NULL AND {guard}"
         write = change("r", rows) if batch.operation == "update" else "" if batch.operation == "create" else "DELETE r"
         if batch.operation in ("create", "replace"):
             write += f" CREATE (to_a)-[n:{quoted(batch.shape)}]->(to_b) SET n = row.p"

@@ -141,7 +141,7 @@ def serve() -> None:
     # Ctrl-C goes to the whole group: the parent finishes its batch, for which it may need the next page.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     given, wanted = sys.stdin.buffer, sys.stdout.buffer
-    backend = SqliteBackend(pickle.load(given), role="from")  # noqa: S301 - written by our own parent
+    backend = SqliteBackend(pickle.load(given), role="from", private=True)  # noqa: S301 - written by our own parent
     backend.open("read")
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:

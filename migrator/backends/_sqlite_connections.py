@@ -101,13 +101,14 @@ def _open_for_reading(path: Path, *, held: bool) -> Reading:
         waiting = files.beside(path, "-wal")
         if files.about(waiting) == files.ABSENT:
             _await_tick(seen)
-            return _immutable(path, seen, None)
+            # Its client opens, writes and closes as it likes: what is read for long is a copy.
+            return _immutable(path, seen, copies.recovered(path, "-wal") if held else None)
         if os.access(path.parent, os.W_OK) and os.access(waiting, os.W_OK) and _in_use(files.beside(path, "-shm")):
             return _connected(path, None)
         _await_tick(seen)
         return _immutable(path, seen, copies.recovered(path, "-wal"))
     try:
-        if not (held and _writable_by_anyone(path)):
+        if not held:
             return _connected(path, seen)
         _await_tick(seen)
         return _immutable(path, seen, copies.backed_up(path))
@@ -143,14 +144,6 @@ def _await_tick(seen: files.State) -> None:
     """Wait where a change could go unnoticed, as it has the same time as the one before."""
     if time.time_ns() - max(seen[0][2], seen[1][2]) < _RECENT_NS:
         time.sleep(_TICK_SECONDS)
-
-
-def _writable_by_anyone(path: Path) -> bool:
-    try:
-        read_only = os.statvfs(path).f_flag & os.ST_RDONLY
-        return bool(path.stat().st_mode & 0o222) and not read_only
-    except OSError:
-        return True
 
 
 def _in_use(shared: Path) -> bool:

@@ -50,13 +50,14 @@ class SqliteBackend:
 
     form: Form
 
-    def __init__(self, config: BackendConfig, *, role: Role) -> None:
+    def __init__(self, config: BackendConfig, *, role: Role, private: bool = False) -> None:
+        """Make it; ``private``: the file is a copy of our own, which nobody else opens."""
         config.validate()
         self._config = config
         self._role = role
         self._path = Path(os.path.realpath(Path(config.path or "").expanduser()))
         self._found = Detected(layout=config.layout or NEWEST, memories=False, relationships=False)
-        self._open = Connections(self._path, held=role == "from")
+        self._open = Connections(self._path, held=role == "from" and not private)
         self._others: tuple[sqlite3.Connection, int] | None = None
         self._ahead: ahead.Reader | None = None
         self._digests_ahead = True
