@@ -9,6 +9,7 @@ from migrator.backends.base import Batch, Marker, Row, WriteOutcome
 from migrator.backends.neo4j import Neo4jBackend
 from migrator.model import Memory, Relationship
 from migrator.models import BackendConfig, BackendType
+from tests.contract.holder import sorted_deep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -109,8 +110,11 @@ def scanned(backend: Neo4jBackend, kind: Kind, size: int = 1000) -> list[Record 
 
 
 def contents(server: Neo4jServer) -> tuple[Any, ...]:
-    """Return everything but our marker, as a foreign program reads it; reprs, so that 1 is not 1.0."""
+    """Return everything but our marker, as a foreign program reads it; reprs, so that 1 is not 1.0.
+
+    Neo4j gives the properties of a record in any order, and in another one after any write to it.
+    """
     nodes = server.run("MATCH (n) WHERE NOT n:_Memmig RETURN labels(n), properties(n) ORDER BY elementId(n)")
     edges = server.run("MATCH (a)-[r]->(b) RETURN type(r), a.id, b.id, properties(r) ORDER BY elementId(r)")
     schema = server.run("SHOW INDEXES YIELD name, type, labelsOrTypes, properties RETURN *")
-    return repr(nodes), repr(edges), repr(schema)
+    return repr(sorted_deep(nodes)), repr(sorted_deep(edges)), repr(schema)
