@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from journal import events
@@ -195,7 +196,7 @@ class Forward:
 
     def _import(self, kind: Kind) -> None:
         run = self._run
-        groups = Groups(self._size, max(self._size, _HELD_RECORDS))
+        groups = Groups(self._size, max(self._size, _HELD_RECORDS), run.target.batch_bytes)
         total = run.scanned.read[kind]
         done = 0
         for chunk in run.source.scan(kind, self._size):
@@ -314,7 +315,8 @@ class Forward:
         entries = []
         for item in items:
             name, reason = run.scanned.quarantined[kind][item.id]
-            raw = item.raw if isinstance(item, Corrupt) else raws.get(item.id, {})
+            # One that cannot be looked up, such as an edge whose id was made, is kept as it was read.
+            raw = item.raw if isinstance(item, Corrupt) else raws.get(item.id) or run.source.form.encode(item)
             source_digest = None if isinstance(item, Corrupt) else digest(item)
             text = f"{name}: {reason}" if name else reason
             entries.append(Entry(kind, item.id, "quarantined", None, source_digest, dump_raw(raw), None, text, None))
@@ -388,8 +390,16 @@ class Forward:
         return [*full, *groups.flush()]
 
     def _missing_ends(self, records: list[Record]) -> set[str]:
+        """Return the ends that are not in the target, or stand there under labels of which the source's has none."""
+        run = self._run
         ends = {end for edge in records if isinstance(edge, Relationship) for end in (edge.from_id, edge.to_id)}
-        return ends - self._run.target.lookup("memory", dict.fromkeys(ends)).keys()
+        there = run.target.lookup("memory", dict.fromkeys(ends))
+        missing = ends - there.keys()
+        if not run.options.all_labels:
+            here = run.source.lookup("memory", dict.fromkeys(there))
+            target, source = (partial(store.form.shape, "memory") for store in (run.target, run.source))
+            missing |= {i for i in here if set(target(there[i]).split(":")).isdisjoint(source(here[i]).split(":"))}
+        return missing
 
     def _give_up(self, kind: Kind, plans: list[Planned]) -> None:
         reason = "others keep changing it in the target"

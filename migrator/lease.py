@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn
 
 from journal import events
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 BARRIER_BATCHES = 50
 BARRIER_SECONDS = 10.0
 _SETTLE_ATTEMPTS = 10
+_SETTLE_WAIT = 0.01  #: seconds, doubled each time: about 10 in all
 
 #: What is said where the table says stop: the error, what happened, what to do next.
 _STOPS: dict[Action, tuple[type[StoreRefused | TargetChanged], str, str]] = {
@@ -100,20 +102,35 @@ class Lease:
         return self._marker is not None
 
     def _one_marker(self) -> Marker | None:
-        markers = self._backend.markers()
+        markers = self._withdraw_late()
         if len(markers) > 1:
             msg = f"{len(markers)} markers stand in the target: " + "; ".join(marker.owner for marker in markers)
             raise StoreRefused(msg, hint="only one run may hold a target: `memmig unlock --to …` removes a left one")
         return markers[0] if markers else None
+
+    def _withdraw_late(self) -> list[Marker]:
+        """Return the markers in the target; of several of this very run, late claims among them, the newest stays."""
+        markers = self._backend.markers()
+        ours = self._journal.id, self._run_id
+        own = sorted((one for one in markers if (one.journal, one.run) == ours), key=attrgetter("epoch"))
+        for late in own[:-1]:
+            self._backend.swap_marker(late, None)
+        return self._backend.markers() if own[:-1] else markers
 
     def settle(self) -> Action:
         """Bring journal and target to one view by the resume table; on return nothing of ours can still land.
 
         Raises StoreRefused or TargetChanged where the table says stop.
         """
-        self._marker = None
-        for _ in range(_SETTLE_ATTEMPTS):
+        self._marker = before = None
+        stuck = False
+        for attempt in range(_SETTLE_ATTEMPTS):
             marker = self._one_marker()
+            stuck = marker is not None and marker == before
+            if stuck:
+                # Nobody changed it, and yet it cannot be changed: a request of ours is still under way.
+                time.sleep(_SETTLE_WAIT * 2**attempt)
+            before = marker
             state = self._journal.state(self._run_id)
             self._number = state.last_number
             self._identity = identity = self._backend.identity()
@@ -123,13 +140,7 @@ class Lease:
                 owner = "" if marker is None else marker.owner
                 raise kind(message.format(owner=owner), hint=hint.format(run=self._run_id))
             if marker is None:
-                if action is Action.RELEASED and not state.released:
-                    self._on_release()
-                    self._journal.append(self._run_id, events.MarkerReleased())
-                elif action is Action.LOST:
-                    self._record(settlement(state, action, None, None, identity))
-                elif self._phase == "rollback" and state.claimed and not state.released:
-                    self._record(disbelief(state, identity))
+                self._settle_without(state, action, identity)
                 return action
             if action is Action.REMOVE:
                 self._marker = marker
@@ -137,8 +148,20 @@ class Lease:
                 return action
             if self._raise(state, action, marker, identity):
                 return action
+        if stuck:
+            msg = "the target does not let the marker be changed"
+            raise OutcomeUnknown(msg, hint="resume the run later")
         msg = "the marker in the target keeps changing"
         raise TargetChanged(msg, hint="another process holds this run; let it finish")
+
+    def _settle_without(self, state: RunState, action: Action, identity: str) -> None:
+        if action is Action.RELEASED and not state.released:
+            self._on_release()
+            self._journal.append(self._run_id, events.MarkerReleased())
+        elif action is Action.LOST:
+            self._record(settlement(state, action, None, None, identity))
+        elif self._phase == "rollback" and state.claimed and not state.released:
+            self._record(disbelief(state, identity))
 
     def _raise(self, state: RunState, action: Action, marker: Marker, identity: str) -> bool:
         epoch = max(state.epoch_planned, marker.epoch) + 1
@@ -187,7 +210,7 @@ class Lease:
                 msg = "the marker could not be claimed, although none stood in the target"
                 raise OutcomeUnknown(msg)
             return
-        markers = self._backend.markers()
+        markers = self._withdraw_late()
         if markers != [marker]:
             self._backend.swap_marker(marker, None)
             others = "; ".join(one.owner for one in markers if one != marker)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from journal.bases import Base
     from journal.chain import StoredEntry
     from migrator.backends.base import Form, Operation, Raw
-    from migrator.model import Kind, Record
+    from migrator.model import Kind, Record, Value
     from migrator.models import ConflictPolicy
 
 DecidedAction = Literal["created", "updated", "unchanged", "conflict", "foreign"]
@@ -223,6 +223,10 @@ class Planner:
             bumped_text(record),
         )
         moved = isinstance(record, Relationship) and {":type", ":from", ":to"} & set(fields)
+        if moved and (problems := self._form.problems(known.target)):  # type: ignore[arg-type] # not Corrupt, as above
+            # It would be deleted and made anew, and a rollback could not make the old one again.
+            reason = f"what stands there could not be put back: {problems[0].reason}"
+            return self.conflict(kind, record, known.target_digest, digest(record), reason)
         operation: Operation = "replace" if moved else "update"
         return Planned(record, "updated", entry, Row(record.id, raw, new), (operation, self._form.shape(kind, new)))
 
@@ -244,10 +248,15 @@ def bumped_text(record: Record) -> str | None:
 
 @dataclass(slots=True)
 class Groups:
-    """Collects plans until a homogeneous batch is full; bounded by ``limit`` over all groups."""
+    """Collects plans until a homogeneous batch is full; bounded by ``limit`` over all groups.
+
+    ``most_bytes``: a batch is full, too, when its texts come to so many; 0 = never.
+    """
 
     size: int
     limit: int
+    most_bytes: int = 0
+    _weights: Counter[tuple[Operation, str]] = field(default_factory=Counter)
     _groups: dict[tuple[Operation, str], list[Planned]] = field(default_factory=dict)
     _held: int = 0
 
@@ -257,7 +266,9 @@ class Groups:
         group = self._groups.setdefault(planned.group, [])
         group.append(planned)
         self._held += 1
-        if len(group) >= self.size:
+        if self.most_bytes and planned.row is not None:
+            self._weights[planned.group] += _weight(planned.row.new)
+        if len(group) >= self.size or self._weights[planned.group] > self.most_bytes > 0:
             yield self._take(planned.group)
         elif self._held >= self.limit:
             yield self._take(max(self._groups, key=lambda key: len(self._groups[key])))
@@ -269,8 +280,19 @@ class Groups:
 
     def _take(self, key: tuple[Operation, str]) -> tuple[tuple[Operation, str], list[Planned]]:
         taken = self._groups.pop(key)
+        self._weights.pop(key, None)
         self._held -= len(taken)
         return key, taken
+
+
+def _weight(value: Value) -> int:
+    """Return how many characters the texts in a value have, and one for each other."""
+    kind = type(value)
+    if kind is str or kind is bytes:
+        return len(value)
+    if kind is dict:
+        return sum(map(_weight, value.values()))
+    return sum(map(_weight, value)) if kind is list else 1
 
 
 def counts_of(entries: Sequence[Entry]) -> dict[str, int]:

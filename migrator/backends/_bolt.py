@@ -35,6 +35,7 @@ class BoltStore:
 
     kind = ""
     batch_size = 2_000
+    batch_bytes = 8_000_000
     snapshots = False
 
     def __init__(self, config: BackendConfig, statements: Statements, limits: Limits, *, role: Role) -> None:

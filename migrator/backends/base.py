@@ -148,6 +148,7 @@ class Backend(Protocol):
 
     form: Form
     batch_size: int  #: records in a batch, unless the caller says how many
+    batch_bytes: int  #: of texts in a batch, about; 0 = as many as there are
     snapshots: bool  #: every scan until ``release_snapshot`` sees the same; the engine checks again if not
 
     def open(self, access: Access) -> StoreInfo:

@@ -108,6 +108,7 @@ class MemoryBackend:
     """:class:`~migrator.backends.base.Backend` over a :class:`MemoryStore`."""
 
     batch_size = 1_000
+    batch_bytes = 0
     snapshots = True
 
     def __init__(self, config: BackendConfig, *, role: Role) -> None:  # noqa: ARG002 - every backend's signature

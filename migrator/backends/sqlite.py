@@ -46,6 +46,7 @@ class SqliteBackend:
     """
 
     batch_size = 3_000
+    batch_bytes = 0
     snapshots = True
 
     form: Form
