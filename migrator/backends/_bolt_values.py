@@ -36,21 +36,25 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - offsets are added by hand, to th
 _DAY = 86_400_000_000_000
 
 
+class _Native(dict[str, Any]):
+    """What a reader made of a structure. Its type tells it from a map that a user wrote, whatever stands in that."""
+
+
 def readers() -> dict[bytes, Callable[..., Value]]:
-    """Return for each tag of a structure what makes its stored form of its fields."""
+    """Return for each tag of a structure what makes of its fields what :func:`frozen` knows for a native."""
     return {tag: partial(_carried, name) for tag, name in _NAMES.items()}
 
 
 def _carried(name: str, *fields: Value) -> Value:
-    return {NATIVE: name, "value": list(fields)}
+    return _Native({NATIVE: name, "value": list(fields)})
 
 
 def frozen(properties: dict[str, Value]) -> dict[str, Value]:
     """Return the stored form of a map of properties, as :func:`readers` and the driver gave it.
 
-    A map that looks like a native is marked as the map that it is.
+    A map with the key of a native is ``{NATIVE: "map", "value": the map}``, so that no map can be taken for one.
     """
-    if not any(type(value) is dict or type(value) is list for value in properties.values()):
+    if _PLAIN.issuperset(map(type, properties.values())):
         return properties
     return {name: _freeze(value) for name, value in properties.items()}
 
@@ -58,7 +62,9 @@ def frozen(properties: dict[str, Value]) -> dict[str, Value]:
 def _freeze(value: Value) -> Value:
     if type(value) is list:
         return value if _PLAIN.issuperset(map(type, value)) else [_freeze(item) for item in value]
-    if type(value) is not dict or value.get(NATIVE) in _TAGS:
+    if type(value) is _Native:
+        return dict(value)
+    if type(value) is not dict:
         return value
     inner = {name: _freeze(item) for name, item in value.items()}
     return {NATIVE: "map", "value": inner} if NATIVE in inner else inner
