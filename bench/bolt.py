@@ -112,7 +112,7 @@ def measure(
     memories, edges = neutral(read(f"sqlite:///{source}"))
     size = f"{count:,} + {count:,}"
     found: dict[str, list[float]] = {name: [] for name in ("raw", "import", "whole", "raw back", "back")}
-    with neo4j_server() as server:
+    with neo4j_server(java_options=()) as server:  # as its users run it, with the optimizing compiler
         url = f"bolt://127.0.0.1:{server.port}"
         secret = {f"MEMMIG_{role}_{what}": value for role in ("TO", "FROM") for what, value in _credentials(server)}
         for number in range(runs):
