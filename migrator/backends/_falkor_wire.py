@@ -16,6 +16,7 @@ from migrator.errors import MemmigError, OutcomeUnknown, StoreRefused, StoreUnre
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from socket import socket
 
     from redis.connection import AbstractConnection
 
@@ -89,10 +90,14 @@ class Printed(str):
 
 
 class Wire:
-    """Requests to one graph over one connection. Each is sent once."""
+    """Requests to one graph over one connection. Each is sent once.
 
-    def __init__(self, connection: AbstractConnection, *, graph: str, place: str) -> None:
+    ``timeout``: seconds for one request, once connected; the connection's own is for the signing in, TLS included.
+    """
+
+    def __init__(self, connection: AbstractConnection, *, graph: str, place: str, timeout: float | None = None) -> None:
         self._connection = connection
+        self._timeout = timeout
         self._graph = graph
         self._place = place
 
@@ -102,6 +107,10 @@ class Wire:
 
         try:
             self._connection.connect()
+            # redis-py has one time-out for signing in and for what is asked then.
+            sock: socket | None = getattr(self._connection, "_sock", None)
+            if self._timeout is not None and sock is not None:
+                sock.settimeout(self._timeout)
         except exceptions.InvalidResponse as error:
             raise self._not_redis() from error
         except (exceptions.RedisError, OSError) as error:

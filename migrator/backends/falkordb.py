@@ -33,7 +33,8 @@ class FalkorDBBackend(FalkorStore):
         host = "localhost" if self._config.host.lower() in _LOOPBACK else self._config.host.lower()
         address = f"{host}:{self._config.port or DEFAULT_PORT}"
         place = f"{address}/{self._graph}"
-        wire = Wire(self._connection(), graph=self._graph, place=f"FalkorDB at {place}")
+        timeout = self._config.timeout
+        wire = Wire(self._connection(), graph=self._graph, place=f"FalkorDB at {place}", timeout=timeout)
         try:
             wire.connect()
             info = self._opened(wire, place=place)
@@ -70,7 +71,7 @@ class FalkorDBBackend(FalkorStore):
             "port": config.port or DEFAULT_PORT,
             "username": config.user or None,
             "password": config.password or None,
-            "socket_timeout": config.timeout,
+            "socket_timeout": min(_CONNECT_SECONDS, config.timeout),
             "socket_connect_timeout": min(_CONNECT_SECONDS, config.timeout),
             # By default redis-py sends ten times; what was sent twice may land twice.
             "retry": Retry(NoBackoff(), 0),
