@@ -132,16 +132,24 @@ class Statements:
         """→ (id, from, to) of every edge."""
         return f"MATCH (a)-[r]->(b) RETURN r.{self._id}, a.{self._id}, b.{self._id}"
 
-    def _node(self, name: str, wanted: str, *, placed: bool) -> str:
-        """Match the node whose id is ``row.<wanted>``; by the internal id, which is a hint, where it is placed."""
+    def _node(self, name: str, wanted: str, *, placed: bool, scoped: bool = False) -> str:
+        """Match the node whose id is ``row.<wanted>``; by the internal id, which is a hint, where it is placed.
+
+        ``scoped``: only a node of the scope will do, else any that has the id.
+        """
         if placed:
             at = "row.at" if wanted == "id" else f"row.at_{wanted}"
-            return f"MATCH ({name}) WHERE {self._internal(name)} = {at} AND {name}.{self._id} = row.{wanted} "
+            node = self._scope(name) if scoped else f"({name})"
+            return f"MATCH {node} WHERE {self._internal(name)} = {at} AND {name}.{self._id} = row.{wanted} "
         return f"MATCH ({name}:{self._label} {{{self._id}: row.{wanted}}}) "
 
-    def _edge(self, ends: Sequence[bool]) -> str:
-        start, end = (self._node(name, name, placed=placed) for name, placed in zip("ab", ends, strict=True))
-        return f"UNWIND $rows AS row {start}{end}MATCH (a)-[r]->(b) WHERE r.{self._id} = row.id "
+    def _nodes(self, names: str, ends: Sequence[bool], *, scoped: bool = False) -> str:
+        pairs = zip(names, ends, strict=True)
+        return "".join(self._node(name, name, placed=placed, scoped=scoped) for name, placed in pairs)
+
+    def _edge(self, ends: Sequence[bool], *, scoped: bool = False) -> str:
+        nodes = self._nodes("ab", ends, scoped=scoped)
+        return f"UNWIND $rows AS row {nodes}MATCH (a)-[r]->(b) WHERE r.{self._id} = row.id "
 
     def find_nodes(self, *, placed: bool) -> str:
         """→ labels, properties."""
@@ -225,7 +233,7 @@ class Statements:
         return f"UNWIND $rows AS row {self._node('n', 'id', placed=placed)}DELETE n {_WRITTEN}"
 
     def create_edges(self, shape: str, ends: Sequence[bool]) -> str:
-        """Make edges of ``p`` from ``c`` to ``d``."""
+        """Make edges of ``p`` from ``c`` to ``d``, which are in the scope: a node of others is no end of ours."""
         return f"UNWIND $rows AS row {self._new_ends(ends)}{self._new_edge(shape)}{_WRITTEN}"
 
     def guard_absent_edges(self, ends: Sequence[bool]) -> str:
@@ -242,12 +250,15 @@ class Statements:
         return f"{self._edge(ends)}DELETE r {_WRITTEN}"
 
     def replace_edges(self, shape: str, ends: Sequence[bool]) -> str:
-        """Delete edges and make them anew of ``p`` from ``c`` to ``d``."""
+        """Delete edges and make them anew of ``p`` from ``c`` to ``d``.
+
+        All four ends are in the scope: what is taken from a node of others could not be put back there.
+        """
         new = self._new_ends(ends[2:])
-        return f"{self._edge(ends[:2])}WITH row, r {new}DELETE r {self._new_edge(shape)}{_WRITTEN}"
+        return f"{self._edge(ends[:2], scoped=True)}WITH row, r {new}DELETE r {self._new_edge(shape)}{_WRITTEN}"
 
     def _new_ends(self, ends: Sequence[bool]) -> str:
-        return "".join(self._node(name, name, placed=placed) for name, placed in zip("cd", ends, strict=True))
+        return self._nodes("cd", ends, scoped=True)
 
     @staticmethod
     def _new_edge(shape: str) -> str:

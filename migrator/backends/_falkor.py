@@ -284,7 +284,8 @@ class FalkorStore:
         )
         if taken or len(distinct) != len(batch.rows) or not batch.rows:
             return self._refusal(expected)
-        writer = Writer(self._config.label, self._config.id_property, self._find.placed())
+        config = self._config
+        writer = Writer(config.label, config.id_property, self._find.placed(), config.all_labels)
         if not self._wire.write(*guarded(writer.sections(batch), batch, expected)):
             return self._refusal(expected)
         self._find.note(batch)

@@ -123,6 +123,7 @@ class Writer:
     label: str
     id_property: str
     places: Mapping[str, int]
+    all_labels: bool = False
 
     def sections(self, batch: Batch) -> list[Section]:
         """Return what a batch does."""
@@ -132,15 +133,16 @@ class Writer:
             return list(self._change_nodes(batch))
         return list(self._edges(batch))
 
-    def _node(self, name: str, wanted: str, *, placed: bool) -> str:
+    def _node(self, name: str, wanted: str, *, placed: bool, scoped: bool = False) -> str:
         """Match the one node with an id. The index also finds ' 1' for '1', so the id is compared once more.
 
         A node that the index lacks is found by its internal id as a hint; what counts is, again, the id.
+        ``scoped``: only a node of the scope will do.
         """
-        key = quoted(self.id_property)
+        key, label = quoted(self.id_property), quoted(self.label)
         if placed:
-            return f"MATCH ({name}) WHERE id({name}) = row.at_{wanted} AND {name}.{key} = row.{wanted} "
-        label = quoted(self.label)
+            scope = f" AND {name}:{label}" if scoped and not self.all_labels else ""
+            return f"MATCH ({name}) WHERE id({name}) = row.at_{wanted} AND {name}.{key} = row.{wanted}{scope} "
         return f"MATCH ({name}:{label} {{{key}: row.{wanted}}}) WHERE {name}.{key} + '' = row.{wanted} "
 
     def _placed(self, wanted: str, identity: str, row: dict[str, Value]) -> bool:
@@ -204,7 +206,10 @@ class Writer:
         key = quoted(self.id_property)
         old, new = ("a", "b"), ("to_a", "to_b")
         names = {"create": new, "replace": old + new, "update": old, "delete": old}[batch.operation]
-        match = "".join(self._node(name, name, placed=placed) for name, placed in zip(names, places, strict=True))
+        # A node of others is no end of ours; and what is taken from one could not be put back there.
+        scoped = batch.operation in ("create", "replace")
+        pairs = zip(names, places, strict=True)
+        match = "".join(self._node(name, name, placed=placed, scoped=scoped) for name, placed in pairs)
         # Behind WITH both ends are bound, so a hub's edges are not walked for every row [measured: Expand Into].
         guard, absent = "o IS NULL", ""
         if batch.operation == "create":

