@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 DUPLICATES = 10
-#: A property that the marker alone has. Setting it there and removing it elsewhere takes the lock and changes nothing.
+#: A property that the marker always has: setting it there again takes the lock and changes nothing.
 LOCK = "memmig_lock"
 
 
@@ -27,7 +27,10 @@ class Dialect:
     internal_id: str
     is_text: str
     has_edges: str
-    lock: str = ""  #: takes the write lock of a node or edge without changing it; "" where conflicts are found anyway
+    #: Take the write lock of a node or edge, and keep others from hanging edges on a node, without changing it.
+    #: "" where conflicts are found anyway.
+    lock: str = ""
+    lock_edges: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,9 +240,11 @@ class Statements:
         return f"UNWIND $rows AS row {self._new_ends(ends)}{self._new_edge(shape)}{_WRITTEN}"
 
     def guard_absent_edges(self, ends: Sequence[bool]) -> str:
-        """→ number of edges between ``c`` and ``d`` that have the id."""
+        """→ number of edges between ``c`` and ``d`` that have the id; nobody can make one from now on."""
+        lock = "".join(map(self.dialect.lock_edges.format, "cd"))
+        held = f"{lock}WITH row, c, d " if lock else ""
         found = f"MATCH (c)-[o]->(d) WHERE o.{self._id} = row.id RETURN count(o)"
-        return f"UNWIND $rows AS row {self._new_ends(ends)}{found}"
+        return f"UNWIND $rows AS row {self._new_ends(ends)}{held}{found}"
 
     def change_edges(self, ends: Sequence[bool], *, again: bool) -> str:
         """Set ``w``; ``again``: remove ``z`` first."""

@@ -127,6 +127,8 @@ class Writer:
             elif row.expected is not None and row.new is not None:
                 made |= _changed(row.expected, row.new)
             groups.setdefault((tuple(placed), bool(made.get("z"))), []).append(made)
+        if batch.operation in {"create", "replace"}:
+            self._guard_new_edges(groups)
         if batch.operation != "create":
             self._guard_edges({row.id: _expected(row) for row in batch.rows}, groups)
         for (places, again), rows in groups.items():
@@ -143,14 +145,19 @@ class Writer:
                 if shape != believed["type"] or not same_value(frozen(properties), believed["properties"]):
                     raise Refused
 
+    def _guard_new_edges(self, groups: dict[tuple[tuple[bool, ...], bool], _Rows]) -> None:
+        """Raise Refused where an edge with the id stands at its new place, unless it is the one that is replaced."""
+        names = ("id", "c", "d", "at_c", "at_d")
+        for (places, _again), rows in groups.items():
+            wanted = [{name: row[name] for name in names if name in row} for row in rows]
+            own = sum((row.get("a"), row.get("b")) == (row["c"], row["d"]) for row in rows)
+            if self._run(self._say.guard_absent_edges(places[-2:]), {"rows": wanted}) != [[own]]:
+                raise Refused
+
     def _write_edges(self, batch: Batch, places: tuple[bool, ...], rows: _Rows, *, again: bool) -> None:
         say = self._say
         if batch.operation == "create":
             if not self._finder.ended().keys().isdisjoint(row["id"] for row in rows):
-                raise Refused
-            names = ("id", "c", "d", "at_c", "at_d")
-            wanted = [{name: row[name] for name in names if name in row} for row in rows]
-            if self._run(say.guard_absent_edges(places), {"rows": wanted}) != [[0]]:
                 raise Refused
             self._write(say.create_edges(batch.shape, places), rows)
         elif batch.operation == "replace":

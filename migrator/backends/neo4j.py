@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from migrator.backends._bolt import BoltStore
-from migrator.backends._bolt_cypher import LOCK, Dialect, Statements
+from migrator.backends._bolt_cypher import Dialect, Statements
 from migrator.backends._bolt_wire import Conflict
-from migrator.backends._cypher import Limits, quoted
+from migrator.backends._cypher import MARKER_LABEL, Limits, quoted
 from migrator.backends.base import Durability, SchemaStep, StoreInfo
 from migrator.errors import StoreRefused
 
@@ -42,8 +42,11 @@ DIALECT = Dialect(
     internal_id="elementId({0})",
     is_text="{0} STARTS WITH ''",  # null for what is no text
     has_edges="EXISTS {{ ({0})--() }}",
-    # Removing a property that is not there takes the write lock and changes nothing. [measured on 5.26]
-    lock="REMOVE {0}." + LOCK + " ",
+    # Takes the write lock and changes nothing. [measured on 5.26 and 2025.09]
+    lock="SET {0} += {{}} ",
+    # Removing a label takes a lock that a new edge needs, even where 100 hang there already, for which `lock` does not
+    # do. No node but the marker has this one. [measured on 5.26 and 2025.09]
+    lock_edges="REMOVE {0}:" + MARKER_LABEL + " ",
 )
 
 

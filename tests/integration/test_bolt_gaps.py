@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import os
+import threading
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from migrator.backends import _bolt_write
+from migrator.backends._bolt_cypher import LOCK
+from migrator.backends._cypher import MARKER_LABEL
 from migrator.backends.base import Batch, Row, WriteOutcome
 from migrator.backends.memgraph import MemgraphBackend
 from migrator.codec import dump_raw, load_raw
 from migrator.model import Corrupt
 from migrator.models import BackendConfig, BackendType
 from tests import engines
-from tests.integration.bolt import START, Opened, opened_on
+from tests.integration.bolt import START, Opened, Target, edge, memory, opened_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from migrator.model import Kind
     from tests.neo4j_server import Neo4jServer
 
 APPLIED, ROWS = WriteOutcome.APPLIED, WriteOutcome.ROWS_REFUSED
@@ -73,3 +78,105 @@ def test_a_map_that_looks_like_a_native_is_kept_and_named(memgraph: MemgraphBack
         batch = Batch(number=number, digest="", kind="memory", operation="update", shape="Memory", rows=[row])
         assert memgraph.write(batch, memgraph.markers()[0]) is APPLIED
     assert _in_memgraph("MATCH (n:Memory) RETURN n.x, n.day = date('2025-02-28'), size(keys(n))") == [[value, True, 3]]
+
+
+@pytest.mark.parametrize("kind", ["memory", "relationship"])
+def test_no_name_of_a_property_is_ours(opened: Opened, neo4j_server: Neo4jServer, kind: Kind) -> None:
+    held = opened.target()
+    named = {LOCK: True, "x": 1}
+    assert held.create(memory("a", **named), memory("b")) is APPLIED
+    assert held.create(edge("e", "a", "b", **named)) is APPLIED
+    name = "a" if kind == "memory" else "e"
+    assert held.update(kind, name, x=2) is APPLIED
+    found = neo4j_server.run(
+        f"MATCH (n) WHERE NOT n:{MARKER_LABEL} OPTIONAL MATCH (n)-[r]->() RETURN n.{LOCK}, r.{LOCK}"
+    )
+    assert sorted(found, key=repr) == [[None, None], [True, True]]
+    assert held.delete("relationship", "e") is APPLIED
+    assert held.delete("memory", "a") is APPLIED
+
+
+#: An edge of the id that the batch makes, by somebody who looks at nothing.
+_THEIRS = "MATCH (a:Memory {id: 'a'}), (b:Memory {id: 'b'}) CREATE (a)-[:THEIRS {id: 'e'}]->(b)"
+#: From 50 edges on a node is stored otherwise, and locked otherwise.
+_DENSE = "MATCH (n:Memory) UNWIND range(1, 120) AS x CREATE (n)-[:MENTIONS]->(:Entity), (n)<-[:MENTIONS]-(:Entity)"
+
+
+@pytest.fixture(params=["sparse", "dense"])
+def ends(opened: Opened, neo4j_server: Neo4jServer, request: pytest.FixtureRequest) -> Target:
+    """Memories a, b and c, with few edges or with many, and an edge "m" from a to c."""
+    held = opened.target()
+    assert held.create(memory("a"), memory("b"), memory("c")) is APPLIED
+    assert held.create(edge("m", "a", "c")) is APPLIED
+    if request.param == "dense":
+        neo4j_server.run(_DENSE)
+    return held
+
+
+def test_an_edge_of_the_same_id_waits_for_ours(
+    ends: Target, neo4j_server: Neo4jServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = threading.Event()
+    waited: list[bool] = []
+    write = _bolt_write.Writer._write
+
+    def foreign() -> None:
+        neo4j_server.run(_THEIRS)
+        done.set()
+
+    other = threading.Thread(target=foreign)
+
+    def late(writer: Any, query: str, rows: Any) -> None:
+        other.start()
+        waited.append(not done.wait(1.5))
+        write(writer, query, rows)
+
+    monkeypatch.setattr(_bolt_write.Writer, "_write", late)
+    assert ends.create(edge("e", "a", "b")) is APPLIED
+    other.join(20)
+    assert waited == [True], "it got in between our guard and our write"
+    assert done.is_set()
+
+
+def test_ours_waits_for_an_edge_of_the_same_id_and_is_refused(ends: Target, neo4j_server: Neo4jServer) -> None:
+    outcome: list[WriteOutcome] = []
+    batch = ends.batch("relationship", "create", [Row("e", None, ends.backend.form.encode(edge("e", "a", "b")))])
+    with neo4j_server.client() as client, client.session() as session, session.begin_transaction() as theirs:
+        theirs.run(_THEIRS).consume()
+        ours = threading.Thread(target=lambda: outcome.append(ends.backend.write(batch, ends.marker)))
+        ours.start()
+        ours.join(1.5)
+        early = list(outcome)
+        theirs.commit()
+        ours.join(20)
+    assert (early, outcome) == ([], [ROWS])
+    assert neo4j_server.run("MATCH ()-[r {id: 'e'}]->() RETURN type(r)") == [["THEIRS"]]
+
+
+def test_an_edge_is_not_moved_to_where_one_of_its_id_stands(ends: Target, neo4j_server: Neo4jServer) -> None:
+    raw = ends.raw("relationship", "m")
+    neo4j_server.run(_THEIRS.replace("'e'", "'m'"))
+    assert ends.send("relationship", "replace", [Row("m", raw, {**raw, "to": "b"})]) is ROWS
+    neo4j_server.run("MATCH ()-[r:THEIRS]->() DELETE r")
+    assert ends.send("relationship", "replace", [Row("m", raw, {**raw, "type": "CAUSES"})]) is APPLIED
+    assert (
+        ends.send("relationship", "replace", [Row("m", ends.raw("relationship", "m"), {**raw, "to": "b"})]) is APPLIED
+    )
+    assert neo4j_server.run("MATCH (a)-[r {id: 'm'}]->(b) RETURN type(r), a.id, b.id") == [["SOLVES", "a", "b"]]
+
+
+def test_memgraph_refuses_ours_where_an_edge_of_its_id_came_meanwhile(
+    memgraph: MemgraphBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _in_memgraph("CREATE (:Memory {id: 'a'}), (:Memory {id: 'b'})")
+    write = _bolt_write.Writer._write
+
+    def late(writer: Any, query: str, rows: Any) -> None:
+        _in_memgraph(_THEIRS)
+        write(writer, query, rows)
+
+    monkeypatch.setattr(_bolt_write.Writer, "_write", late)
+    rows = [Row("e", None, memgraph.form.encode(edge("e", "a", "b")))]
+    batch = Batch(number=1, digest="d", kind="relationship", operation="create", shape="SOLVES", rows=rows)
+    assert memgraph.write(batch, START) is ROWS
+    assert _in_memgraph("MATCH ()-[r {id: 'e'}]->() RETURN type(r)") == [["THEIRS"]]
