@@ -19,8 +19,8 @@ from migrator.model import (
     digest,
     encode,
     field_digests,
-    parse_time,
 )
+from migrator.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from migrator.model import MAX_DEPTH, instant_text, parse_time, time_text
+from migrator.model import MAX_DEPTH
+from migrator.times import instant_text, parse_time, time_text
 
 if TYPE_CHECKING:
     from migrator.model import Value

@@ -32,10 +32,9 @@ from migrator.model import (
     differing_fields,
     digest,
     kind_of,
-    parse_time,
     property_of,
-    time_text,
 )
+from migrator.times import parse_time, time_text
 from tests import independent_digest
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "canonical-form.md"
