@@ -73,7 +73,8 @@ _REDIS_SCHEMES = ("redis", "rediss")
 _LAST_PORT = 65_535
 
 _USERINFO = re.compile(r"://([^\s/@:]*):\S*@")
-_QUERY_SECRET = re.compile(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)[^\s&#]*")
+#: A password that was not quoted may hold what ends a parameter, so all of the URL that follows it is hidden.
+_QUERY_SECRET = re.compile(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)\S*")
 
 
 def redact(text: str) -> str:
