@@ -32,6 +32,10 @@ class Conflict(Exception):
     """The server refused a transaction because of what others wrote; nothing of it stays."""
 
 
+class AlreadyThere(Exception):
+    """The server refused to make an index or constraint that it has."""
+
+
 class ServerSaid(MemmigError):
     """An answer that no rule below knows: a bug here, or a server that differs."""
 
@@ -224,8 +228,11 @@ class Wire:
         return StoreUnreachable(message, hint="is the server running there?")
 
     def _translated(self, code: str, said: str, *, commits: bool) -> Exception:
-        # Neo4j's messages may quote a record; its codes say enough, but for one. Memgraph's codes are nearly all one.
-        text = "" if code.startswith("Neo.") and "ExecutionFailed" not in code else said.lower()
+        if "EquivalentSchemaRuleAlreadyExists" in code:
+            return AlreadyThere(said)
+        # Neo4j's messages may quote a record; its codes say enough, but for two. Memgraph's codes are nearly all one.
+        vague = "ExecutionFailed" in code or "ConstraintCreationFailed" in code
+        text = "" if code.startswith("Neo.") and not vague else said.lower()
         for codes, words, kind, message, hint in _RULES:
             if any(one in code for one in codes) or any(one in text for one in words):
                 if kind is None:
@@ -278,9 +285,22 @@ _RULES: tuple[tuple[tuple[str, ...], tuple[str, ...], type[MemmigError] | None, 
         "gave a request up",
         "try a smaller --batch-size, or raise the server's limits",
     ),
-    ((), ("too large to index",), StoreRefused, "has an index that a value does not fit", "drop that index"),
     (
-        ("ConstraintValidation", "Deadlock", "Transaction.Outdated", "LockClientStopped"),
+        (),
+        ("too large to index",),
+        StoreRefused,
+        "has an index that a value does not fit",
+        "shorten the value, or drop that index",
+    ),
+    (
+        (
+            "ConstraintValidation",
+            "ConstraintCreationFailed",
+            "AlreadyExists",
+            "Deadlock",
+            "Transaction.Outdated",
+            "LockClientStopped",
+        ),
         (
             "unique constraint",
             "conflicting transactions",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from migrator.backends._bolt import BoltStore
 from migrator.backends._bolt_cypher import Dialect, Statements
-from migrator.backends._bolt_wire import Conflict
-from migrator.backends._cypher import MARKER_LABEL, Limits, quoted
+from migrator.backends._bolt_wire import AlreadyThere, Conflict
+from migrator.backends._cypher import MARKER_LABEL, Limits, index_size, quoted
 from migrator.backends.base import Durability, SchemaStep, StoreInfo
 from migrator.errors import StoreRefused
 
@@ -36,7 +37,16 @@ _COMPONENTS = (
     "CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel' RETURN versions, edition"
 )
 _UNIQUE = "memory_id_unique"
-_INDEX_WAIT = 300  #: seconds
+_UNIQUE_KINDS = {"UNIQUENESS", "NODE_PROPERTY_UNIQUENESS", "NODE_KEY"}
+_INDEX_SECONDS = 300.0
+_INDEX_POLL = 0.05
+#: Values that may be too long for an index: by their characters, of up to 4 bytes; numbers have 8.
+_LONG = (
+    "UNWIND $names AS name WITH n, name, n[name] AS v WHERE v IS NOT NULL WITH name, v WHERE $most < CASE"
+    " WHEN v IS :: STRING THEN 4 * size(v)"
+    " WHEN v IS :: LIST<STRING NOT NULL> THEN reduce(s = 0, x IN v | s + 4 * size(x) + 2)"
+    " WHEN v IS :: LIST<ANY> THEN 8 * size(v) ELSE 0 END RETURN name, v"
+)
 
 DIALECT = Dialect(
     internal_id="elementId({0})",
@@ -84,6 +94,8 @@ class Neo4jBackend(BoltStore):
         )
         super().__init__(config, statements, limits, role=role)
         self._limits = limits
+        #: Properties that cannot have an index, as a value that stands there is too long for one.
+        self._too_long: set[str] = set()
 
     def open(self, access: Access) -> StoreInfo:
         """See :class:`~migrator.backends.base.Backend`."""
@@ -97,6 +109,9 @@ class Neo4jBackend(BoltStore):
             versions, edition = wire.read(_COMPONENTS)[0]
             self._check_writable(access)
             self._look_at_indexes()
+            warnings = () if access == "read" else tuple(self._hindrances())
+            if access == "dry":
+                self._refuse_long_ids()
         except BaseException:
             self.close()
             raise
@@ -106,6 +121,7 @@ class Neo4jBackend(BoltStore):
             version=f"Neo4j {versions[0]} ({edition})",
             lasting_identity=str(identity),
             durability="each commit is synced",
+            warnings=warnings,
         )
 
     def identity(self) -> str:
@@ -130,7 +146,7 @@ class Neo4jBackend(BoltStore):
         present = list(self._present())
         ids = [one for one in present if self._is_on(one, self._config.id_property)]
         indexed = any(one.kind == "RANGE" for one in ids)
-        self._use(indexed=indexed, unique=any(one.kind in {"UNIQUENESS", "NODE_KEY"} for one in ids))
+        self._use(indexed=indexed, unique=any(one.kind in _UNIQUE_KINDS for one in ids))
         limited = {
             ("memory" if one.entity == "NODE" else "relationship", label, one.properties)
             for one in present
@@ -143,18 +159,41 @@ class Neo4jBackend(BoltStore):
     def _is_on(self, index: _Index, *properties: str) -> bool:
         return index.entity == "NODE" and index.labels == (self._config.label,) and index.properties == properties
 
+    def _hindrances(self) -> Iterator[str]:
+        """Look for what keeps the schema from being made, and say it."""
+        key, label = self._config.id_property, self._config.label
+        ranges = [one for one in self._present() if one.kind == "RANGE"]
+        wanted = [name for name in (key, *_INDEXES.values()) if not any(self._is_on(one, name) for one in ranges)]
+        query = f"MATCH (n:{quoted(label)}) {_LONG}"
+        long = self._wire.read(query, {"names": wanted, "most": INDEX_BYTES}) if wanted else []
+        self._too_long = {str(name) for name, value in long if index_size(value) > INDEX_BYTES}
+        for name in sorted(self._too_long - {key}):
+            yield f"the target gets no index on {name}: a value that stands there has more than {INDEX_BYTES} bytes"
+        if key not in wanted and not self._unique:
+            yield (
+                f"the target has an index on {key} but no constraint, and can have none beside it: if another client"
+                " makes a memory at the very moment when the run makes it, it stands there twice"
+            )
+
+    def _refuse_long_ids(self) -> None:
+        key, label = self._config.id_property, self._config.label
+        if key in self._too_long:
+            message = f"{self._address()} has an {key} of more than {INDEX_BYTES} bytes: no index can have it"
+            raise StoreRefused(message, hint=f"give that {label} a shorter one; nothing was written")
+
     def missing_schema(self) -> list[SchemaStep]:
         """Return the constraint on ids and the indexes that the client makes, as far as none like them are there.
 
-        StoreRefused where the constraint cannot be made because ids stand more than once.
+        StoreRefused where the constraint cannot be made because ids stand more than once, or one is too long.
         """
+        self._refuse_long_ids()
         present = list(self._present())
         taken = {one.name for one in present}
         label, key = self._config.label, self._config.id_property
         at = f"FOR (m:{quoted(label)})"
         steps = []
-        # With an index of its own on the ids no constraint can be made, and that index is somebody else's.
-        if not any(self._is_on(one, key) for one in present):
+        # With a range index of its own on the ids no constraint can be made, and that index is somebody else's.
+        if not any((one.kind == "RANGE" or one.kind in _UNIQUE_KINDS) and self._is_on(one, key) for one in present):
             if duplicates := self._wire.read(self._say.duplicate_nodes()):
                 message = "ids stand more than once: " + ", ".join(repr(row[0]) for row in duplicates)
                 raise StoreRefused(message, hint="give each memory its own id, then start again; nothing was written")
@@ -168,7 +207,9 @@ class Neo4jBackend(BoltStore):
             )
             steps.append(step)
         for name, wanted in _INDEXES.items():
-            if not any(one.kind == "RANGE" and self._is_on(one, wanted) for one in present):
+            if wanted not in self._too_long and not any(
+                one.kind == "RANGE" and self._is_on(one, wanted) for one in present
+            ):
                 on = f"ON (m.{quoted(wanted)})"
                 steps.append(_index(f"index:{label}.{wanted}", "INDEX", _name(name, taken), f"{at} {on}"))
         name, texts = _TEXT_INDEX
@@ -178,15 +219,28 @@ class Neo4jBackend(BoltStore):
         return steps
 
     def apply_schema(self, steps: Sequence[SchemaStep]) -> list[SchemaStep]:
-        """See :class:`~migrator.backends.base.Backend`. Waits until the indexes are online."""
+        """See :class:`~migrator.backends.base.Backend`. Waits for the indexes, and drops one that a value does not fit.
+
+        Such a value came after ``open``, which leaves out the indexes that cannot be made.
+        """
         missing = {step.name for step in self.missing_schema()}
         made = [step for step in steps if step.name in missing]
         for step in made:
             self._define(step.create)
-        if made:
-            self._wire.read(f"CALL db.awaitIndexes({_INDEX_WAIT})")
-        self._look_at_indexes()
-        return made
+        states = self._awaited({step.drop for step in made}) if made else {}
+        failed = [step for step in made if states.get(step.drop) == "FAILED"]
+        self.drop_schema(failed)
+        return [step for step in made if step not in failed]
+
+    def _awaited(self, drops: set[str]) -> dict[str, str]:
+        """Return the state of each index by what drops it, once none of these is being filled any more."""
+        until = time.monotonic() + _INDEX_SECONDS
+        while True:
+            rows = self._wire.read("SHOW INDEXES YIELD name, state RETURN name, state")
+            states = {_drops(name): str(state) for name, state in rows}
+            if time.monotonic() > until or "POPULATING" not in {states.get(drop) for drop in drops}:
+                return states
+            time.sleep(_INDEX_POLL)
 
     def drop_schema(self, steps: Sequence[SchemaStep]) -> None:
         """See :class:`~migrator.backends.base.Backend`."""
@@ -199,6 +253,8 @@ class Neo4jBackend(BoltStore):
             with self._wire.writing() as transaction:
                 transaction.run(statement)
                 transaction.commit()
+        except AlreadyThere:
+            return  # a request of ours that was late, or another client, made it in between
         except Conflict as error:
             message = f"the schema could not be changed: {error}"
             raise StoreRefused(message, hint="ids that stand more than once? nothing was written") from error
@@ -215,9 +271,13 @@ def _index(name: str, kind: str, called: str, on: str) -> SchemaStep:
         name=name,
         kind="index",
         create=f"CREATE {kind} {called} IF NOT EXISTS {on}",
-        drop=f"DROP INDEX {called} IF EXISTS",
+        drop=_drops(called),
         after_load=True,
     )
+
+
+def _drops(index: Value) -> str:
+    return f"DROP INDEX {index} IF EXISTS"
 
 
 def _name(wanted: str, taken: set[str]) -> Value:

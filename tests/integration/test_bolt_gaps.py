@@ -15,6 +15,7 @@ from migrator.backends._cypher import MARKER_LABEL
 from migrator.backends.base import Batch, Row, WriteOutcome
 from migrator.backends.memgraph import MemgraphBackend
 from migrator.codec import dump_raw, load_raw
+from migrator.errors import StoreRefused
 from migrator.model import Corrupt
 from migrator.models import BackendConfig, BackendType
 from tests import engines
@@ -180,3 +181,112 @@ def test_memgraph_refuses_ours_where_an_edge_of_its_id_came_meanwhile(
     batch = Batch(number=1, digest="d", kind="relationship", operation="create", shape="SOLVES", rows=rows)
     assert memgraph.write(batch, START) is ROWS
     assert _in_memgraph("MATCH ()-[r {id: 'e'}]->() RETURN type(r)") == [["THEIRS"]]
+
+
+@pytest.mark.parametrize(
+    "index", ["TEXT INDEX t FOR (m:Memory) ON (m.id)", "FULLTEXT INDEX t FOR (m:Memory) ON EACH [m.id]"]
+)
+def test_only_a_range_index_stands_in_for_the_constraint(opened: Opened, neo4j_server: Neo4jServer, index: str) -> None:
+    neo4j_server.run(f"CREATE {index}")
+    held = opened.target()
+    assert len(neo4j_server.run("SHOW CONSTRAINTS")) == 1
+    assert held.create(memory("a")) is APPLIED
+    assert held.create(memory("b"), memory("a")) is ROWS
+
+
+def test_a_target_that_cannot_be_kept_unique_is_warned_of(opened: Opened, neo4j_server: Neo4jServer) -> None:
+    neo4j_server.run("CREATE INDEX mine FOR (m:Memory) ON (m.id)")
+    backend = opened()
+    for access in ("write", "dry"):
+        (warning,) = backend.open(access).warnings  # type: ignore[arg-type]
+        assert "index on id but no constraint" in warning
+    assert backend.open("read").warnings == ()
+    neo4j_server.run("DROP INDEX mine")
+    assert backend.open("write").warnings == ()
+    backend.apply_schema(backend.missing_schema())
+    assert backend.open("write").warnings == ()
+
+
+def test_an_index_that_was_made_meanwhile_is_no_error(opened: Opened, neo4j_server: Neo4jServer) -> None:
+    """As it is where a request of ours arrives after its connection was lost."""
+    backend = opened()
+    late = next(step for step in backend.missing_schema() if step.name == "index:Memory.type")
+    errors: list[BaseException] = []
+
+    def ours() -> None:
+        try:
+            backend.apply_schema([late])
+        except BaseException as error:
+            errors.append(error)
+            raise
+
+    with neo4j_server.client() as client, client.session() as session, session.begin_transaction() as theirs:
+        theirs.run(late.create).consume()
+        thread = threading.Thread(target=ours)
+        thread.start()
+        thread.join(1.5)
+        assert thread.is_alive()
+        theirs.commit()
+        thread.join(30)
+    assert errors == []
+    assert late not in backend.missing_schema()
+
+
+_STATES = "SHOW INDEXES YIELD name, type, state WHERE type <> 'LOOKUP' AND state <> 'ONLINE' RETURN name"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("tags", ["t" * 9_000]), ("tags", ["t" * 20] * 372), ("type", "\u00e9" * 4_083), ("importance", [1.5] * 1_021)],
+)
+def test_an_index_that_a_value_of_others_does_not_fit_is_left_out_and_named(
+    opened: Opened, neo4j_server: Neo4jServer, name: str, value: Any
+) -> None:
+    neo4j_server.run(f"CREATE (:Memory {{id: 'a', {name}: $value}})", value=value)
+    backend = opened()
+    (warning,) = backend.open("write").warnings
+    assert f"no index on {name}" in warning
+    steps = backend.missing_schema()
+    assert f"index:Memory.{name}" not in {step.name for step in steps}
+    assert backend.apply_schema(steps) == steps
+    assert neo4j_server.run(_STATES) == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("tags", ["t" * 20] * 371), ("type", "\u00e9" * 4_082), ("importance", 1)])
+def test_a_value_of_others_that_fits_is_no_hindrance(
+    opened: Opened, neo4j_server: Neo4jServer, name: str, value: Any
+) -> None:
+    neo4j_server.run(f"CREATE (:Memory {{id: $id, {name}: $value}}), (:Memory {{id: 7}})", id="i" * 8_164, value=value)
+    backend = opened()
+    assert backend.open("write").warnings == ()
+    steps = backend.missing_schema()
+    assert backend.apply_schema(steps) == steps
+    assert neo4j_server.run(_STATES) == []
+
+
+def test_an_index_that_fails_on_a_late_value_is_dropped(opened: Opened, neo4j_server: Neo4jServer) -> None:
+    backend = opened()
+    steps = backend.missing_schema()
+    neo4j_server.run("CREATE (:Memory {id: 'a', tags: [$long]})", long="t" * 9_000)
+    made = backend.apply_schema(steps)
+    assert {step.name for step in steps} - {step.name for step in made} == {"index:Memory.tags"}
+    assert neo4j_server.run(_STATES) == []
+    assert len(neo4j_server.run("SHOW INDEXES YIELD name, type WHERE type <> 'LOOKUP' RETURN name")) == len(made)
+
+
+def test_an_id_that_no_index_can_have_is_refused_before_anything_is_made(
+    opened: Opened, neo4j_server: Neo4jServer
+) -> None:
+    late = opened()
+    steps = late.missing_schema()
+    neo4j_server.run("CREATE (:Memory {id: $long})", long="i" * 9_000)
+    with pytest.raises(StoreRefused, match="more than 8164 bytes"):
+        opened(access="dry")
+    backend = opened()
+    with pytest.raises(StoreRefused, match="more than 8164 bytes"):
+        backend.missing_schema()
+    assert backend.markers() == [], "a run that died here can be looked at and taken back"
+    with pytest.raises(StoreRefused, match="does not fit"):
+        late.apply_schema(steps)
+    assert neo4j_server.run("SHOW CONSTRAINTS") == []
+    assert opened(role="from").inventory().memories == 1
