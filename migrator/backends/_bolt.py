@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,11 @@ from migrator.backends._bolt_lookup import Finder, chunked
 from migrator.backends._bolt_values import frozen, thawed
 from migrator.backends._bolt_wire import Conflict, Wire, new_driver, speaks_otherwise
 from migrator.backends._bolt_write import Fenced, Refused, Writer, move_marker
-from migrator.backends._cypher import MADE_ID, edge_id, marker_of
+from migrator.backends._cypher import marker_of
+from migrator.backends._edge_ids import EdgeNames
 from migrator.backends.base import ATTACHED, Inventory, WriteOutcome
 from migrator.errors import StoreRefused, StoreUnreachable
-from migrator.model import Corrupt, Relationship
+from migrator.model import Corrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from migrator.backends._bolt_cypher import Statements
     from migrator.backends._cypher import Limits
     from migrator.backends.base import Access, Batch, Marker, Raw
-    from migrator.model import Kind, Record, Value
+    from migrator.model import Kind, Record, Relationship, Value
     from migrator.models import BackendConfig, Role
 
 DEFAULT_PORT = 7687
@@ -95,7 +95,7 @@ class BoltStore:
 
     def _use(self, *, indexed: bool, unique: bool) -> None:
         """Hear which of the label's ids the store finds by an index, and keeps unique."""
-        self._finder = Finder(self._wire, self._say, indexed=indexed)
+        self._finder = Finder(self._wire, self._say, self.form, indexed=indexed)
         self._unique = unique
 
     def _count(self, query: str) -> int:
@@ -138,35 +138,27 @@ class BoltStore:
             (say.count_nodes(), say.scan_nodes()) if kind == "memory" else (say.count_edges(), say.scan_edges())
         )
         before, seen = self._count(count), 0
-        ordinals: Counter[str] = Counter()
+        names = EdgeNames(self.form)
         for rows in chunked(self._wire.stream(query), size, _PAGE_BYTES):
             seen += len(rows)
-            yield [self._record(kind, row, ordinals) for row in rows]
+            yield [self._record(kind, row, names) for row in rows]
         after = self._count(count)
         if before == after != seen:
             message = f"the store counts {after} of kind {kind} but a whole scan gave {seen}"
             raise StoreRefused(message, hint="nothing was taken for complete; try again, then report this")
 
-    def _record(self, kind: Kind, row: Sequence[Value], ordinals: Counter[str]) -> Record | Corrupt:
+    def _record(self, kind: Kind, row: Sequence[Value], names: EdgeNames) -> Record | Corrupt:
         properties = frozen(row[-1])
         if kind == "memory":
             raw: Raw = {"labels": sorted(row[1]), "properties": properties}
         else:
             raw = {"type": row[1], "from": row[2], "to": row[3], "properties": properties}
             if properties.get(self._config.id_property) is None:
-                self._name_edge(raw, ordinals)
+                names.name(raw)
         record = self.form.decode(kind, raw)
         if isinstance(record, Corrupt) and type(properties.get(self._config.id_property)) is not str:
             return replace(record, id=f"internal:{row[0]}")
         return record
-
-    def _name_edge(self, raw: Raw, ordinals: Counter[str]) -> None:
-        """Give an edge without id the id that it has in every scan, marked as made."""
-        record = self.form.decode("relationship", {**raw, MADE_ID: "-"})
-        if isinstance(record, Relationship):
-            first = edge_id(record, 0)
-            raw[MADE_ID] = edge_id(record, ordinals[first])
-            ordinals[first] += 1
 
     def read_ahead(self, *, digests: bool) -> None:
         """Do nothing: the server is the slower end."""
@@ -175,7 +167,7 @@ class BoltStore:
         """Do nothing: there are no snapshots."""
 
     def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
-        """See :class:`~migrator.backends.base.Backend`. An edge whose id was made by a scan is not found by it."""
+        """See :class:`~migrator.backends.base.Backend`. An edge without id is found where a hint says its ends."""
         return self._find.nodes(list(wanted)) if kind == "memory" else self._find.edges(wanted)
 
     def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:

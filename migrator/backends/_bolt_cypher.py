@@ -166,6 +166,12 @@ class Statements:
         """→ type, from, to, properties; at the ends that are expected."""
         return f"{self._edge(ends)}RETURN {self._edge_columns('a', 'b')}"
 
+    def find_edges_without_id(self, ends: Sequence[bool]) -> str:
+        """→ type, from, to, properties of those of a type between two ends; once for each row."""
+        nodes = self._nodes("ab", ends, scoped=True)
+        edges = f"MATCH (a)-[r]->(b) WHERE r.{self._id} IS NULL AND type(r) = row.type "
+        return f"UNWIND $rows AS row {nodes}{edges}RETURN {self._edge_columns('a', 'b')}"
+
     def find_edges_anywhere(self) -> str:
         """→ type, from, to, properties; reads all edges."""
         return f"MATCH (a)-[r]->(b) WHERE r.{self._id} IN $ids RETURN {self._edge_columns('a', 'b')}"

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from migrator.backends._bolt_values import frozen
 from migrator.backends._cypher import text_problem
+from migrator.backends._edge_ids import named, perhaps_made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from migrator.backends._bolt_cypher import Statements
     from migrator.backends._bolt_wire import Wire
-    from migrator.backends.base import Batch, Raw
+    from migrator.backends.base import Batch, Form, Raw
     from migrator.model import Relationship, Value
 
 _CHUNK = 1_000
@@ -31,8 +32,9 @@ class Finder:
     ``indexed``: whether the label's ids have an index.
     """
 
-    def __init__(self, wire: Wire, statements: Statements, *, indexed: bool) -> None:
+    def __init__(self, wire: Wire, statements: Statements, form: Form, *, indexed: bool) -> None:
         self._wire = wire
+        self._form = form
         self._say = statements
         self._indexed = indexed
         self._id = statements.id_property
@@ -111,7 +113,10 @@ class Finder:
         return groups
 
     def edges(self, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
-        """Return the stored forms of the edges with these ids: at the place of the hint, else anywhere."""
+        """Return the stored forms of the edges with these ids: at the place of the hint, else anywhere.
+
+        One without id that has it as its made id is found at the place of the hint only.
+        """
         hints = [(name, hint.from_id, hint.to_id) for name, hint in wanted.items() if hint is not None]
         found = self._edges_at([hint for hint in hints if all(map(sendable, hint))])
         missing = wanted.keys() - found.keys()
@@ -122,24 +127,32 @@ class Finder:
             rest = [place[0] for place in elsewhere if place[0] not in found]
             if rest:
                 found |= self._stored(self._wire.read(self._say.find_edges_anywhere(), {"ids": rest}))
+            found |= named(self._form, self._without_id(perhaps_made(wanted, found)), wanted.keys() - found.keys())
         return found
 
     def _edges_at(self, hints: Sequence[tuple[str, Value, Value]]) -> dict[str, Raw]:
         found: dict[str, Raw] = {}
-        for some in batched(hints, _CHUNK):
-            groups: dict[tuple[bool, ...], list[dict[str, Value]]] = {}
-            for name, start, end in some:
-                row: dict[str, Value] = {"id": name}
-                groups.setdefault((self.put(row, "a", start), self.put(row, "b", end)), []).append(row)
-            for ends, rows in groups.items():
-                found |= self._stored(self._wire.read(self._say.find_edges(ends), {"rows": rows}))
+        for ends, rows in self._between(({"id": name}, start, end) for name, start, end in hints):
+            found |= self._stored(self._wire.read(self._say.find_edges(ends), {"rows": rows}))
         return found
 
+    def _without_id(self, places: Iterable[tuple[str, str, str]]) -> Iterator[Raw]:
+        sendables = (place for place in places if all(map(sendable, place)))
+        for ends, rows in self._between(({"type": shape}, start, end) for shape, start, end in sendables):
+            yield from map(_edge, self._wire.read(self._say.find_edges_without_id(ends), {"rows": rows}))
+
+    def _between(
+        self, wanted: Iterable[tuple[dict[str, Value], Value, Value]]
+    ) -> Iterator[tuple[tuple[bool, bool], list[dict[str, Value]]]]:
+        """Put the ends into rows, and yield these by whether their ends have a place."""
+        for some in batched(wanted, _CHUNK):
+            groups: dict[tuple[bool, bool], list[dict[str, Value]]] = {}
+            for row, start, end in some:
+                groups.setdefault((self.put(row, "a", start), self.put(row, "b", end)), []).append(row)
+            yield from groups.items()
+
     def _stored(self, rows: Sequence[Sequence[Value]]) -> dict[str, Raw]:
-        return {
-            properties[self._id]: {"type": shape, "from": start, "to": end, "properties": frozen(properties)}
-            for shape, start, end, properties in rows
-        }
+        return {row[-1][self._id]: _edge(row) for row in rows}
 
     def attached(self, memory_ids: Sequence[str], shown: int) -> dict[str, list[str]]:
         """Return for each memory that has edges the ids of up to ``shown`` of them ("" for an edge without id)."""
@@ -161,6 +174,11 @@ class Finder:
                     self._ends.pop(row.id, None)
                 else:
                     self._ends[row.id] = (_interned(row.new["from"]), _interned(row.new["to"]))
+
+
+def _edge(row: Sequence[Value]) -> Raw:
+    shape, start, end, properties = row
+    return {"type": shape, "from": start, "to": end, "properties": frozen(properties)}
 
 
 def _interned(value: Value) -> Value:

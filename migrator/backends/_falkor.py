@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from migrator.backends._cypher import MADE_ID, MARKER_LABEL, SCRATCH_LABEL, CypherForm, edge_id, marker_of, quoted
+from migrator.backends._cypher import MARKER_LABEL, SCRATCH_LABEL, CypherForm, marker_of, quoted
+from migrator.backends._edge_ids import EdgeNames
 from migrator.backends._falkor_lookup import Finder
 from migrator.backends._falkor_read import NOT_OURS, Reader
 from migrator.backends._falkor_schema import Schema
@@ -89,7 +90,7 @@ class FalkorStore:
             raise StoreRefused(message, hint="GRAPH.CONFIG SET RESULTSET_SIZE -1")
         config = self._config
         self._reader = Reader(wire, label=config.label, id_property=config.id_property, limit=max(0, limit))
-        self._finder = Finder(wire, self._reader, label=config.label, id_property=config.id_property)
+        self._finder = Finder(wire, self._reader, self.form, all_labels=config.all_labels)
         exists = self._exists()
         if not exists and self._role == "from":
             graphs = ", ".join(map(str, wire.command("GRAPH.LIST")[:10])) or "none"
@@ -200,23 +201,15 @@ class FalkorStore:
             ]
 
     def _edges(self, size: int) -> Iterator[list[Record | Corrupt]]:
-        ordinals: Counter[str] = Counter()
+        names = EdgeNames(self.form)
         for rows in self._read.edges(size, every=self._config.all_labels):
             page: list[Record | Corrupt] = []
             for at, shape, start, end, properties in rows:
                 raw: Raw = {"type": shape, "from": start, "to": end, "properties": properties}
                 if properties.get(self._config.id_property) is None:
-                    self._name_edge(raw, ordinals)
+                    names.name(raw)
                 page.append(self._named("relationship", at, raw))
             yield page
-
-    def _name_edge(self, raw: Raw, ordinals: Counter[str]) -> None:
-        """Give an edge without id the id that it has in every scan, marked as made."""
-        record = self.form.decode("relationship", {**raw, MADE_ID: "-"})
-        if isinstance(record, Relationship):
-            first = edge_id(record, 0)
-            raw[MADE_ID] = edge_id(record, ordinals[first])
-            ordinals[first] += 1
 
     def _named(self, kind: Kind, at: int, raw: Raw) -> Record | Corrupt:
         record = self.form.decode(kind, raw)
@@ -227,7 +220,7 @@ class FalkorStore:
     # --- looking up ---
 
     def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
-        """See :class:`~migrator.backends.base.Backend`. An edge whose id was made by a scan is not found by it."""
+        """See :class:`~migrator.backends.base.Backend`. An edge without id is found where a hint says its ends."""
         return self._find.nodes(list(wanted)) if kind == "memory" else self._find.edges(wanted)
 
     def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:

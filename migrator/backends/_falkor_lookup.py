@@ -6,11 +6,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from migrator.backends._cypher import MARKER_LABEL, quoted, text_problem
+from migrator.backends._edge_ids import named, perhaps_made
 from migrator.backends._falkor_read import NOT_OURS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from migrator.backends._cypher import CypherForm
     from migrator.backends._falkor_read import Reader
     from migrator.backends._falkor_wire import Wire
     from migrator.backends.base import Batch, Raw
@@ -22,11 +24,13 @@ _COLUMN_PAGE = 20_000
 class Finder:
     """Look-ups in one graph, of what is committed now. Remembers places of records; every use compares the id."""
 
-    def __init__(self, wire: Wire, reader: Reader, *, label: str, id_property: str) -> None:
+    def __init__(self, wire: Wire, reader: Reader, form: CypherForm, *, all_labels: bool) -> None:
         self._wire = wire
         self._read = reader
-        self._label_name, self._id_name = label, id_property
-        self._label, self._id = quoted(label), quoted(id_property)
+        self._form = form
+        self._all_labels = all_labels
+        self._label_name, self._id_name = form.label, form.id_property
+        self._label, self._id = quoted(form.label), quoted(form.id_property)
         #: Internal ids of nodes that the label's index does not have; None = not read yet.
         self._places: dict[str, int] | None = None
         self._indexed = False
@@ -116,7 +120,10 @@ class Finder:
         return self._ends
 
     def edges(self, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
-        """Return the stored forms of the edges with these ids: at the place of the hint, else anywhere."""
+        """Return the stored forms of the edges with these ids: at the place of the hint, else anywhere.
+
+        One without id that has it as its made id is found at the place of the hint only.
+        """
         hints: list[list[Value]] = [
             [name, hint.from_id, hint.to_id]
             for name, hint in wanted.items()
@@ -129,33 +136,40 @@ class Finder:
             elsewhere = [[name, *ends[name]] for name in missing if name in ends]
             found |= self._edges_at([place for place in elsewhere if None not in place])
             found |= self._edges_anywhere([name for name, *place in elsewhere if name not in found])
+            places = [list(place) for place in perhaps_made(wanted, found) if not any(map(text_problem, place))]
+            without_id = f"r.{self._id} IS NULL AND type(r) = x[0]"
+            found |= named(self._form, self._between(places, without_id, scoped=True), wanted.keys() - found.keys())
         return found
 
     def _edges_at(self, hints: list[list[Value]]) -> dict[str, Raw]:
         """Return the edges with the ids that stand between the given ends: rows of id, from, to."""
+        rows = self._between(hints, f"r.{self._id} = x[0]")
+        return {raw["properties"][self._id_name]: raw for raw in rows}
+
+    def _between(self, hints: Sequence[Sequence[Value]], where: str, *, scoped: bool = False) -> Iterator[Raw]:
+        """Yield the edges ``r`` between the ends of hints ``x`` (what ``where`` compares, from, to)."""
         places = self.placed()
         groups: dict[tuple[bool, bool], list[list[Value]]] = {}
         for name, start, end in hints:
             row = [name, start, end, places.get(start, -1), places.get(end, -1)]
             groups.setdefault((start in places, end in places), []).append(row)
-        found: dict[str, Raw] = {}
-        for (start_placed, end_placed), rows in groups.items():
-            head = (
-                f"UNWIND $hints AS x {self._end('a', 1, placed=start_placed)}{self._end('b', 2, placed=end_placed)}"
-                f"WITH a, b, x MATCH (a)-[r]->(b) WHERE r.{self._id} = x[0] WITH a, r, b"
+        for placed, rows in groups.items():
+            ends = "".join(
+                self._end(name, at, placed=one, scoped=scoped)
+                for name, at, one in zip("ab", (1, 2), placed, strict=True)
             )
+            head = f"UNWIND $hints AS x {ends}WITH a, b, x MATCH (a)-[r]->(b) WHERE {where} WITH a, r, b"
             columns = f"type(r), a.{self._id}, b.{self._id}"
             for shape, start, end, properties in self._read.chunked(
                 rows,
                 lambda some, head=head, columns=columns: self._read.exact(head, columns, "r", {"hints": list(some)}),  # type: ignore[misc]
             ):
-                raw = {"type": shape, "from": start, "to": end, "properties": properties}
-                found[properties[self._id_name]] = raw
-        return found
+                yield {"type": shape, "from": start, "to": end, "properties": properties}
 
-    def _end(self, name: str, at: int, *, placed: bool) -> str:
+    def _end(self, name: str, at: int, *, placed: bool, scoped: bool = False) -> str:
         if placed:
-            return f"MATCH ({name}) WHERE id({name}) = x[{at + 2}] AND {name}.{self._id} = x[{at}] "
+            scope = f" AND {name}:{self._label}" if scoped and not self._all_labels else ""
+            return f"MATCH ({name}) WHERE id({name}) = x[{at + 2}] AND {name}.{self._id} = x[{at}]{scope} "
         return f"MATCH ({name}:{self._label} {{{self._id}: x[{at}]}}) WHERE {name}.{self._id} + '' = x[{at}] "
 
     def _edges_anywhere(self, names: list[str]) -> dict[str, Raw]:

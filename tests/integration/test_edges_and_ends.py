@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,7 +32,7 @@ def _edges(place: Place) -> list[list[Any]]:
     """Return first label and id of the start, type, id, first label and id of the end."""
     with place.graph() as graph:
         rows = graph.read("MATCH (a)-[r]->(b) RETURN labels(a), a.id, type(r), r.id, labels(b), b.id")
-    return sorted([start[0], a, shape, name, end[0], b] for start, a, shape, name, end, b in rows)
+    return sorted(([start[0], a, shape, name, end[0], b] for start, a, shape, name, end, b in rows), key=repr)
 
 
 @pytest.mark.parametrize("kind", GRAPHS)
@@ -77,3 +79,42 @@ def test_with_all_labels_an_entity_is_an_end_like_any_other(places: Places, tmp_
     ran = migrate(source, target, tmp_path, "--all-labels")
     assert ran.code == 0, ran.err + ran.out[-2_000:]
     assert _edges(target) == [["Memory", "a", "MENTIONS", "e1", "Entity", "x"]]
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_edges_without_id_that_come_back_are_known_again(places: Places, tmp_path: Path, kind: str) -> None:
+    first, second = places.new(kind, "first"), places.new("sqlite-0.12", "second")
+    first.write(_memories("a", "b", "c"), [_edge("e1", "a", "b")])
+    times = "valid_from: $time, recorded_at: $time, strength: 0.1 + 0.2"
+    with first.graph() as graph:
+        for start, end, more in (("a", "b", ""), ("a", "b", ""), ("a", "b", ", x: 1"), ("b", "a", ""), ("c", "c", "")):
+            query = "MATCH (a:Memory {id: $start}), (b:Memory {id: $end})"
+            graph.write(f"{query} CREATE (a)-[:SOLVES {{{times}{more}}}]->(b)", start=start, end=end, time=TIME)
+    there = migrate(first, second, tmp_path)
+    assert (there.code, there.document["relationships"]["created"]) == (0, 6), there.err
+    before = _edges(first)
+    back = migrate(second, first, tmp_path)
+    assert back.code == 0, back.err + back.out[-2_000:]
+    assert (back.document["relationships"]["created"], back.document["relationships"]["unchanged"]) == (0, 6)
+    assert _edges(first) == before
+    # An edge without id beside one that is new, and one of another type that has the same ends.
+    second.write([], [_edge("e2", "c", "c")])
+    again = migrate(second, first, tmp_path)
+    assert (again.document["relationships"]["created"], again.document["relationships"]["unchanged"]) == (1, 6)
+    assert len(_edges(first)) == len(before) + 1
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+def test_an_edge_without_id_that_differs_is_left_as_it_is(places: Places, tmp_path: Path, kind: str) -> None:
+    first, second = places.new(kind, "first"), places.new("sqlite-0.12", "second")
+    first.write(_memories("a", "b"), [])
+    with first.graph() as graph:
+        edge = "(a)-[:SOLVES {valid_from: $time, recorded_at: $time}]->(b)"
+        graph.write(f"MATCH (a:Memory {{id: 'a'}}), (b:Memory {{id: 'b'}}) CREATE {edge}", time=TIME)
+    assert migrate(first, second, tmp_path).code == 0
+    with closing(sqlite3.connect(tmp_path / "second.db", isolation_level=None)) as connection:
+        connection.execute("UPDATE relationships SET properties = json_set(properties, '$.strength', 0.25)")
+    back = migrate(second, first, tmp_path, "--on-conflict", "overwrite")
+    assert back.code == 10, back.err + back.out[-2_000:]
+    assert back.document["relationships"]["conflict"] == 1
+    assert _edges(first) == [["Memory", "a", "SOLVES", None, "Memory", "b"]]

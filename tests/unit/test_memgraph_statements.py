@@ -41,6 +41,7 @@ def _arguments(name: str) -> list[dict[str, object]]:
             for add, remove in (((), ()), (("Extra",), ("we ird",)))
         ],
         "find_edges": [{"ends": ends} for ends in both],
+        "find_edges_without_id": [{"ends": ends} for ends in both],
         "guard_edges": [{"ends": ends} for ends in both],
         "guard_absent_edges": [{"ends": ends} for ends in both],
         "delete_edges": [{"ends": ends} for ends in both],
