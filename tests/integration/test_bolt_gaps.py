@@ -15,14 +15,14 @@ from migrator.backends._cypher import MARKER_LABEL
 from migrator.backends.base import Batch, Row, WriteOutcome
 from migrator.backends.memgraph import MemgraphBackend
 from migrator.codec import dump_raw, load_raw
-from migrator.errors import StoreRefused
+from migrator.errors import MemmigError, StoreRefused
 from migrator.model import Corrupt
 from migrator.models import BackendConfig, BackendType
 from tests import engines
 from tests.integration.bolt import START, Opened, Target, edge, memory, opened_on
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from migrator.model import Kind
     from tests.neo4j_server import Neo4jServer
@@ -198,7 +198,7 @@ def test_a_target_that_cannot_be_kept_unique_is_warned_of(opened: Opened, neo4j_
     neo4j_server.run("CREATE INDEX mine FOR (m:Memory) ON (m.id)")
     backend = opened()
     for access in ("write", "dry"):
-        (warning,) = backend.open(access).warnings  # type: ignore[arg-type]
+        (warning,) = backend.open(access).warnings
         assert "index on id but no constraint" in warning
     assert backend.open("read").warnings == ()
     neo4j_server.run("DROP INDEX mine")
@@ -207,29 +207,42 @@ def test_a_target_that_cannot_be_kept_unique_is_warned_of(opened: Opened, neo4j_
     assert backend.open("write").warnings == ()
 
 
+def _defined_behind(neo4j_server: Neo4jServer, theirs: str, ours: Callable[[], object]) -> list[BaseException]:
+    """Change the schema while somebody else does and has not committed yet; return what that raised."""
+    errors: list[BaseException] = []
+
+    def define() -> None:
+        try:
+            ours()
+        except MemmigError as error:
+            errors.append(error)
+
+    with neo4j_server.client() as client, client.session() as session, session.begin_transaction() as transaction:
+        transaction.run(theirs).consume()
+        thread = threading.Thread(target=define)
+        thread.start()
+        thread.join(1.5)
+        assert thread.is_alive()
+        transaction.commit()
+        thread.join(30)
+    return errors
+
+
 def test_an_index_that_was_made_meanwhile_is_no_error(opened: Opened, neo4j_server: Neo4jServer) -> None:
     """As it is where a request of ours arrives after its connection was lost."""
     backend = opened()
     late = next(step for step in backend.missing_schema() if step.name == "index:Memory.type")
-    errors: list[BaseException] = []
-
-    def ours() -> None:
-        try:
-            backend.apply_schema([late])
-        except BaseException as error:
-            errors.append(error)
-            raise
-
-    with neo4j_server.client() as client, client.session() as session, session.begin_transaction() as theirs:
-        theirs.run(late.create).consume()
-        thread = threading.Thread(target=ours)
-        thread.start()
-        thread.join(1.5)
-        assert thread.is_alive()
-        theirs.commit()
-        thread.join(30)
-    assert errors == []
+    assert _defined_behind(neo4j_server, late.create, lambda: backend.apply_schema([late])) == []
     assert late not in backend.missing_schema()
+
+
+def test_an_index_on_ids_that_came_meanwhile_is_a_refusal(opened: Opened, neo4j_server: Neo4jServer) -> None:
+    backend = opened()
+    unique = next(step for step in backend.missing_schema() if step.kind == "constraint")
+    theirs = "CREATE INDEX theirs FOR (m:Memory) ON (m.id)"
+    (error,) = _defined_behind(neo4j_server, theirs, lambda: backend.apply_schema([unique]))
+    assert isinstance(error, StoreRefused)
+    assert "There already exists an index" in error.message
 
 
 _STATES = "SHOW INDEXES YIELD name, type, state WHERE type <> 'LOOKUP' AND state <> 'ONLINE' RETURN name"
