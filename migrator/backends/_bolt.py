@@ -213,16 +213,23 @@ class BoltStore:
         self._find.placed()
         if batch.kind == "relationship":
             self._find.ended()
+        others = False
         try:
             with self._wire.writing() as transaction:
                 Writer(transaction, self._say, self._find, unique=self._unique).write(batch, expected)
+                if batch.kind == "memory" and batch.operation == "create":
+                    others = self._find.others_came(transaction.run, batch)
                 transaction.commit()
         except Fenced:
             return WriteOutcome.MARKER_REFUSED
         except Refused:
+            # Others wrote, so what was read before is no longer what is there.
+            self._find.forget_places()
             return WriteOutcome.ROWS_REFUSED
         except Conflict:
             return self._refusal(expected)
+        if others:
+            self._find.forget_places()
         self._find.note(batch)
         return WriteOutcome.APPLIED
 

@@ -127,6 +127,13 @@ class Statements:
         where = f"NOT n:{self._label} AND " if indexed else ""
         return f"MATCH (n) WHERE {where}{self._not_ours('n')} RETURN {self._internal('n')}, n.{self._id}"
 
+    def others_with_ids(self) -> str:
+        """→ number of nodes without the label that have an id of $ids; reads all nodes.
+
+        WITH: or else Memgraph compares the ids first, of every node [measured: 21 s for 0.25 s].
+        """
+        return f"MATCH (n) WHERE NOT n:{self._label} WITH n WHERE n.{self._id} IN $ids RETURN count(n)"
+
     def labelled_ids(self) -> str:
         """→ those of $ids that stand in the label, once each."""
         return f"UNWIND $ids AS x MATCH (n:{self._label} {{{self._id}: x}}) RETURN DISTINCT x"

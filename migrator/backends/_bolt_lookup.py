@@ -7,16 +7,19 @@ from sys import intern
 from typing import TYPE_CHECKING
 
 from migrator.backends._bolt_values import frozen
+from migrator.backends._bolt_write import Refused
 from migrator.backends._cypher import text_problem
 from migrator.backends._edge_ids import named, perhaps_made
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from migrator.backends._bolt_cypher import Statements
     from migrator.backends._bolt_wire import Wire
     from migrator.backends.base import Batch, Form, Raw
     from migrator.model import Relationship, Value
+
+    type _Run = Callable[..., Sequence[Sequence[Value]]]
 
 _CHUNK = 1_000
 
@@ -40,11 +43,38 @@ class Finder:
         self._id = statements.id_property
         #: Internal ids of nodes that the label's index does not have; None = not read yet.
         self._places: dict[str, Value] | None = None
+        #: How many nodes had not the label when the places were read.
+        self._outside = 0
         #: Ends of every edge with an id; None = not read yet.
         self._ends: dict[str, tuple[Value, Value]] | None = None
 
     def _count(self, query: str) -> int:
         return int(self._wire.read(query)[0][0])
+
+    def _count_outside(self, run: _Run) -> int:
+        total, labelled = (int(run(query)[0][0]) for query in (self._say.count_all_nodes(), self._say.count_labelled()))
+        return total - labelled
+
+    def forget_places(self) -> None:
+        """Read the places anew when they are next needed."""
+        self._places = None
+
+    def others_came(self, run: _Run, batch: Batch) -> bool:
+        """Tell whether more or fewer nodes are without the label than when the places were read.
+
+        ``run`` asks in the transaction that has just created the batch's memories. Refused where a node of others
+        without the label has the id of one of them. That reads all nodes, so only where the number is another; one
+        that came as another went, or that comes before the commit, is not seen.
+        """
+        made = self._made_outside(batch)
+        if self._count_outside(run) - made == self._outside:
+            return False
+        if run(self._say.others_with_ids(), {"ids": [row.id for row in batch.rows]}) != [[made]]:
+            raise Refused
+        return True
+
+    def _made_outside(self, batch: Batch) -> int:
+        return 0 if self._say.label in batch.shape.split(":") else len(batch.rows)
 
     def placed(self) -> dict[str, Value]:
         """Return the internal ids of nodes that the index does not have, read once after ``open``.
@@ -54,7 +84,7 @@ class Finder:
         """
         if self._places is None:
             say = self._say
-            outside = self._count(say.count_all_nodes()) - self._count(say.count_labelled())
+            outside = self._outside = self._count_outside(self._wire.read)
             places: dict[str, Value] = {}
             if not self._indexed or outside:
                 rows = self._wire.stream(say.other_places(indexed=self._indexed))
@@ -166,7 +196,7 @@ class Finder:
     def note(self, batch: Batch) -> None:
         """Keep what was read once up to date with what was just written."""
         if batch.kind == "memory":
-            if self._places or self._say.label not in batch.shape.split(":"):
+            if self._places or self._made_outside(batch):
                 self._places = None
         elif self._ends is not None:
             for row in batch.rows:

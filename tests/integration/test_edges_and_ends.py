@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from migrator.backends.base import WriteOutcome
+from migrator.backends.registry import open_backend
+from migrator.models import BackendConfig
 from migrator.plan import END_IS_MISSING
-from tests.integration.stores_of_all_kinds import KINDS, Place, Places, migrate, take_back
+from migrator.urls import parse
+from tests.integration.bolt import START, Target, memory
+from tests.integration.stores_of_all_kinds import BOLT, KINDS, Place, Places, migrate, take_back
 from tests.nasty import Edge, Memory
 
 if TYPE_CHECKING:
@@ -118,3 +123,33 @@ def test_an_edge_without_id_that_differs_is_left_as_it_is(places: Places, tmp_pa
     assert back.code == 10, back.err + back.out[-2_000:]
     assert back.document["relationships"]["conflict"] == 1
     assert _edges(first) == [["Memory", "a", "SOLVES", None, "Memory", "b"]]
+
+
+@pytest.mark.parametrize("kind", BOLT)
+@pytest.mark.parametrize("all_labels", [False, True])
+def test_a_node_of_others_that_came_meanwhile_is_seen(places: Places, kind: str, all_labels: bool) -> None:
+    """No index has it, so ids without the label are read once; that there are more of them is seen in every batch."""
+    place = places.new(kind, "target")
+    backend = open_backend(BackendConfig(**parse(place.raw_url, secrets=True), all_labels=all_labels), role="to")
+    with closing(backend), place.graph() as graph:
+        backend.open("write")
+        backend.apply_schema(backend.missing_schema())
+        assert backend.swap_marker(None, START)
+        target = Target(backend)  # type: ignore[arg-type] # which Bolt store it is does not matter
+        assert target.create(memory("a")) is WriteOutcome.APPLIED
+        graph.write("CREATE (:User {id: 'x'})")
+        assert target.create(memory("b"), memory("x")) is WriteOutcome.ROWS_REFUSED
+        assert target.create(memory("x", "Entity")) is WriteOutcome.ROWS_REFUSED
+        assert backend.lookup("memory", {"x": None})["x"]["labels"] == ["User"]
+        graph.write("CREATE (:User {id: 'y'})")
+        assert target.create(memory("b")) is WriteOutcome.APPLIED  # of no concern, but known from now on
+        assert target.create(memory("y")) is WriteOutcome.ROWS_REFUSED
+        assert target.create(memory("c", "Entity"), memory("d", "Entity")) is WriteOutcome.APPLIED
+        assert target.create(memory("e")) is WriteOutcome.APPLIED
+        graph.write("CREATE (:User {id: 'z'})")
+        assert target.create(memory("z", "Entity")) is WriteOutcome.ROWS_REFUSED
+        nodes = graph.read("MATCH (n) WHERE n.id IS NOT NULL RETURN n.id, labels(n)")
+        assert sorted((name, *labels) for name, labels in nodes) == [
+            ("a", "Memory"), ("b", "Memory"), ("c", "Entity"), ("d", "Entity"), ("e", "Memory"),
+            ("x", "User"), ("y", "User"), ("z", "User"),
+        ]  # fmt: skip

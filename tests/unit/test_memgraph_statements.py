@@ -162,9 +162,13 @@ def test_no_statement_is_made_anywhere_else(module: object) -> None:
 
 
 def test_look_ups_of_ids_use_the_index() -> None:
-    """``n.id IN $ids`` scans. It stands only where there is no index anyway, or for edges, which never have one."""
+    """``n.id IN $ids`` scans. It stands only where no index is: of the label, of other nodes, and of edges always."""
     listed = {name for name, text in _rendered() if " IN $" in text}
-    assert {name.removesuffix(" all labels") for name in listed} == {"find_nodes_at_once", "find_edges_anywhere"}
+    assert {name.removesuffix(" all labels") for name in listed} == {
+        "find_nodes_at_once",
+        "find_edges_anywhere",
+        "others_with_ids",
+    }
 
 
 def test_a_marker_that_is_checked_is_set_in_the_same_statement() -> None:
