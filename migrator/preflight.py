@@ -47,13 +47,14 @@ def preflight(stores: Stores, options: MigrationOptions, hooks: Hooks, *, resumi
 
 
 def _inventory(target: Backend) -> Inventory:
-    """Return what stands in the target; StoreRefused where ids stand there more than once."""
+    """Return what stands in the target; StoreRefused where ids stand there more than once, or are too long."""
     inventory = target.inventory()
     for kind in KINDS:
         duplicates = inventory.duplicates.get(kind, ())
         if duplicates:
             msg = f"{kind} ids stand more than once in the target: {', '.join(duplicates[:5])}"
             raise StoreRefused(msg, hint="give each its own id first; nothing was written")
+    target.missing_schema()  # refuses what nothing can be made over, before a run is opened
     target.release_snapshot()
     return inventory
 
