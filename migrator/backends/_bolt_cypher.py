@@ -130,7 +130,7 @@ class Statements:
     def others_with_ids(self) -> str:
         """→ number of nodes without the label that have an id of $ids; reads all nodes.
 
-        WITH: or else Memgraph compares the ids first, of every node [measured: 21 s for 0.25 s].
+        WITH: or else Memgraph compares the ids first, of every node [measured: 3.5 s for 0.04 s, of 100,000].
         """
         return f"MATCH (n) WHERE NOT n:{self._label} WITH n WHERE n.{self._id} IN $ids RETURN count(n)"
 
