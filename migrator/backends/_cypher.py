@@ -271,7 +271,8 @@ class CypherForm:
         if self.limits.uniform_lists and len(kinds) > 1 and None not in items:
             return "the store holds lists of one type only: it would change or refuse this one"
         narrow = self.limits.list_integers
-        if kinds <= _NUMBERS and any(type(item) is int and item.bit_length() >= narrow for item in items):
+        least = -1 << (narrow - 1)
+        if kinds <= _NUMBERS and any(type(item) is int and not least <= item <= ~least for item in items):
             return f"the store would cut an integer in a list of numbers to {narrow} bits"
         for item in items:
             if item is None:

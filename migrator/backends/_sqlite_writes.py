@@ -101,11 +101,14 @@ def swap_marker(connection: sqlite3.Connection, expected: Marker | None, new: Ma
 # --- batches --------------------------------------------------------------------------------------------------------
 
 
-def apply(connection: sqlite3.Connection, layout: Layout, batch: Batch, expected: Marker) -> None:
-    """Check the marker and every guard, write all rows, move the marker. Raises Refused before anything is written."""
+def apply(connection: sqlite3.Connection, layout: Layout, batch: Batch, expected: Marker, *, label: str | None) -> None:
+    """Check the marker and every guard, write all rows, move the marker. Raises Refused before anything is written.
+
+    ``label``: what the ends of an edge must have; None = whatever they have.
+    """
     if reads.markers(connection) != [expected]:
         raise Refused(WriteOutcome.MARKER_REFUSED)
-    if not _guards_hold(connection, layout, batch):
+    if not _guards_hold(connection, layout, batch, label):
         raise Refused(WriteOutcome.ROWS_REFUSED)
     table, columns = schema.TABLES[layout][batch.kind], schema.names(layout, batch.kind)
     if batch.operation == "create":
@@ -138,7 +141,7 @@ def _same_row(one: Raw, other: Raw) -> bool:
     return one == other and all(type(value) is type(other[name]) for name, value in one.items())
 
 
-def _guards_hold(connection: sqlite3.Connection, layout: Layout, batch: Batch) -> bool:
+def _guards_hold(connection: sqlite3.Connection, layout: Layout, batch: Batch, label: str | None) -> bool:
     """Tell whether every row of a batch may be written: prior state, ends, and no edge at what is deleted."""
     tables, kind = schema.TABLES[layout], batch.kind
     ids = [row.id for row in batch.rows]
@@ -157,7 +160,10 @@ def _guards_hold(connection: sqlite3.Connection, layout: Layout, batch: Batch) -
         return not reads.attached(connection, ids, 1)
     if kind == "relationship" and batch.operation in {"create", "replace"}:
         ends = {row.new[end] for row in batch.rows if row.new is not None for end in ("from_id", "to_id")}
-        return sum(1 for _ in reads.select(connection, "1", tables["memory"], "id", ends)) == len(ends)
+        # A row of another label is somebody else's, whatever its id. Layout 0.13 has memories only.
+        scoped = label is not None and layout == "0.12"
+        rows = reads.select(connection, "label" if scoped else "1", tables["memory"], "id", ends)
+        return sum(not scoped or one == label for (one,) in rows) == len(ends)
     return True
 
 

@@ -310,7 +310,8 @@ class SqliteBackend:
             return WriteOutcome.MARKER_REFUSED
         try:
             with self._open.transaction() as connection:
-                writes.apply(connection, self._found.layout, batch, expected)
+                label = None if self._config.all_labels else self._config.label
+                writes.apply(connection, self._found.layout, batch, expected, label=label)
         except writes.Refused as refused:
             return refused.outcome
         return WriteOutcome.APPLIED

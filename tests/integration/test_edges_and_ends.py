@@ -59,6 +59,21 @@ def test_no_edge_is_hung_on_a_node_of_others(places: Places, tmp_path: Path, kin
     assert target.state() == before
 
 
+def test_no_edge_is_hung_on_a_row_of_another_label(places: Places, tmp_path: Path) -> None:
+    source, target = places.new("sqlite-0.12", "source"), places.new("sqlite-0.12", "target")
+    source.write(_memories("a", "b", "c"), [_edge("e1", "a", "b"), _edge("e2", "b", "c"), _edge("e3", "b", "a")])
+    target.write([], [])
+    with closing(sqlite3.connect(tmp_path / "target.db")) as connection, connection:
+        connection.execute("INSERT INTO nodes (id, label, properties) VALUES ('a', 'User', '{}')")
+    before = target.state()
+    ran = migrate(source, target, tmp_path)
+    assert ran.code == 10, ran.err + ran.out[-2_000:]
+    counts = ran.document["relationships"]
+    assert (counts["created"], counts["conflict"]) == (1, 2)
+    assert take_back(ran.document["run_id"], target, tmp_path).code == 0
+    assert target.state() == before
+
+
 @pytest.mark.parametrize("kind", GRAPHS)
 def test_no_edge_is_moved_to_or_from_a_node_of_others(places: Places, tmp_path: Path, kind: str) -> None:
     source, target = places.new("sqlite-0.12", "source"), places.new(kind, "target")
