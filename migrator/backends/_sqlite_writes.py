@@ -163,7 +163,7 @@ def _guards_hold(connection: sqlite3.Connection, layout: Layout, batch: Batch, l
         # A row of another label is somebody else's, whatever its id. Layout 0.13 has memories only.
         scoped = label is not None and layout == "0.12"
         rows = reads.select(connection, "label" if scoped else "1", tables["memory"], "id", ends)
-        return sum(not scoped or one == label for (one,) in rows) == len(ends)
+        return len([one for (one,) in rows if not scoped or one == label]) == len(ends)
     return True
 
 
