@@ -8,7 +8,7 @@ same code for a crash, a resume and a hiccup inside one process.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn
 
@@ -17,7 +17,7 @@ from journal.chain import entries_digest
 from migrator.backends.base import Batch, Marker, WriteOutcome
 from migrator.errors import NotDurable, OutcomeUnknown, StoreRefused, TargetChanged
 from migrator.plan import counts_of
-from migrator.resume import Action, as_dict, disbelief, landed, next_action, raised_marker, seen_of, settlement
+from migrator.resume import Action, disbelief, landed, next_action, raised_marker, seen_of, settlement
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -221,7 +221,7 @@ class Lease:
             # Not journalled as held: so the settlement that follows sees a restart, and believes no decision.
             msg = "the target's server restarted while it was claimed"
             raise OutcomeUnknown(msg)
-        self._journal.append(self._run_id, events.RunClaimed(epoch=epoch, identity=identity, marker=as_dict(marker)))
+        self._journal.append(self._run_id, events.RunClaimed(epoch=epoch, identity=identity, marker=asdict(marker)))
         self._identity = identity
         if not self._raise(self._journal.state(self._run_id), Action.CONTINUE, marker, identity):
             self._fenced()

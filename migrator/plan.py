@@ -96,6 +96,11 @@ def decide(record: Record, source_digest: str, known: Known) -> tuple[DecidedAct
     return "updated", ""
 
 
+def digest_if_any(record: Record | Corrupt | None) -> str | None:
+    """Return the digest of a record; None where there is none, or none that can be read."""
+    return None if record is None or isinstance(record, Corrupt) else digest(record)
+
+
 def is_written(record: Record, written_digest: str | None, bumped: Mapping[str, object] | None) -> bool:
     """Return whether a record is what was written, but for the fields that reading a memory bumps.
 
@@ -153,7 +158,7 @@ class Planner:
         """Return the plan for one record; ``raw`` is what the target holds under its id."""
         source_digest = digest(record)
         target = None if raw is None else self._form.decode(kind, raw)
-        target_digest = None if target is None or isinstance(target, Corrupt) else digest(target)
+        target_digest = digest_if_any(target)
         known = Known(target=target, target_digest=target_digest, base=base, rivals=rivals)
         action, reason = decide(record, source_digest, known)
         overwritable = target is None or (not isinstance(target, Corrupt) and _same_place(record, target))

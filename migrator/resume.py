@@ -140,7 +140,7 @@ def settlement(
         if state.claimed:
             found.append(events.EpochRaised(epoch=raised.epoch, identity=identity))
         else:
-            found.append(events.RunClaimed(epoch=raised.epoch, identity=identity, marker=as_dict(raised)))
+            found.append(events.RunClaimed(epoch=raised.epoch, identity=identity, marker=asdict(raised)))
     batch_there = 0 if raised is None else raised.batch
     for batch in sorted(state.batches.values(), key=lambda one: one.batch):
         if not batch.writes or batch.status == "applied":
@@ -182,8 +182,3 @@ def landed(state: RunState) -> tuple[int, str]:
     """Return number and digest of the last landed plan, for a marker."""
     number = state.last_applied
     return number, state.batches[number].digest if number else ""
-
-
-def as_dict(marker: Marker) -> dict[str, object]:
-    """Return a marker as JSON."""
-    return asdict(marker)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from journal.chain import Entry
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Memory, Relationship, differing_fields, digest
 from migrator.models import Finding, VerificationResult
-from migrator.plan import bumped_of, bumped_text, bumped_values, is_written
+from migrator.plan import bumped_of, bumped_text, bumped_values, digest_if_any, is_written
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
@@ -75,10 +75,6 @@ class Tally:
 
 def _wanted(records: Iterable[Record]) -> dict[str, Relationship | None]:
     return {record.id: record if isinstance(record, Relationship) else None for record in records}
-
-
-def _digest(record: Record | Corrupt | None) -> str | None:
-    return None if record is None or isinstance(record, Corrupt) else digest(record)
 
 
 def _only_bumped(record: Record, target: Record | Corrupt) -> bool:
@@ -185,7 +181,7 @@ class InRun:
                 add("missing", kind, record.id, "not in the target")
             return
         target = self._target.form.decode(kind, raw)
-        now = _digest(target)
+        now = digest_if_any(target)
         if now == digest(record) or _only_bumped(record, target):
             self._tally.matched += 1
         elif now == entry.after_digest:
@@ -223,7 +219,7 @@ class InRun:
             add(what, kind, identity, "gone from the source, and from the target")
         elif not isinstance(target, Corrupt) and is_written(target, entry.after_digest, entry.bumped):
             self._moved(kind, identity, "gone from the source")
-        elif _digest(target) == entry.before_digest:
+        elif digest_if_any(target) == entry.before_digest:
             add("different", kind, identity, "gone from the source, and was never written")
         else:
             add("foreign", kind, identity, "gone from the source, and changed by someone else in the target")
@@ -234,7 +230,7 @@ class InRun:
         if marker is None:
             return digest(record)  # nothing was written by this run: what stands there is somebody else's
         raw = self._target.echo(kind, self._target.form.encode(record), marker)
-        return None if raw is None else _digest(self._target.form.decode(kind, raw))
+        return None if raw is None else digest_if_any(self._target.form.decode(kind, raw))
 
 
 def _is_that(target: Record | Corrupt, written: str | None, record: Record) -> bool:
@@ -307,13 +303,13 @@ def _compare_later(
         record = target.form.decode(kind, raw)
         if isinstance(record, Corrupt):
             tally.add("different", kind, identity, record.reason)
-        elif entry.action in _MANGLED and (source is None or _digest(sources.get(identity)) != digest(record)):
+        elif entry.action in _MANGLED and (source is None or digest_if_any(sources.get(identity)) != digest(record)):
             tally.add("different", kind, identity, "did not read back as it was written, when the run was verified")
         elif entry.action in _MANGLED:
             tally.matched += 1
         elif not is_written(record, entry.after_digest, entry.bumped):
             tally.add("foreign", kind, identity, "changed in the target since the run")
-        elif source is not None and _digest(sources.get(identity)) != entry.after_digest:
+        elif source is not None and digest_if_any(sources.get(identity)) != entry.after_digest:
             tally.add("changing", kind, identity, "changed in the source since the run")
         else:
             tally.matched += 1
@@ -341,7 +337,7 @@ def verify_stores(source: Backend, target: Backend, hooks: Hooks, size: int) -> 
                     tally.add("missing", kind, record.id, "not in the target")
                     continue
                 other = target.form.decode(kind, raw)
-                if _digest(other) == digest(record):
+                if digest_if_any(other) == digest(record):
                     tally.matched += 1
                 else:
                     tally.add("different", kind, record.id, "", _fields(record, other))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -18,9 +17,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tests import neo4j_server
+from tests.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,7 +135,7 @@ def free_port() -> int:
 
 
 @dataclass(slots=True)
-class FalkorServer:
+class FalkorServer(ServerProcess):
     """A FalkorDB server of our own. ``kill`` is kill -9; ``start`` again brings it back on the same port and data."""
 
     folder: Path
@@ -147,7 +147,7 @@ class FalkorServer:
     port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> FalkorServer:
+    def start(self) -> Self:
         """Start and wait until it answers."""
         server, module = _server_binaries()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -177,33 +177,6 @@ class FalkorServer:
                 if probe.recv(64).startswith((b"+PONG", b"-NOAUTH")):
                     return self
             time.sleep(0.02)
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        assert self._process is not None
-        return self._process.pid
-
-    def pause(self) -> None:
-        """Stop the server without ending it: it keeps its connections and answers nothing."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let a paused server go on."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End it as a power cut would: no saving."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def restart(self) -> FalkorServer:
-        """Kill -9, and start again on the same port and data."""
-        self.kill()
-        return self.start()
 
     def client(self) -> Any:
         """Return a plain client, which shares no code with memmig; close it (``with``)."""

@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -18,7 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+from tests.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,7 @@ def _free_port() -> int:
 
 
 @dataclass(slots=True)
-class Neo4jServer:
+class Neo4jServer(ServerProcess):
     """A Neo4j of our own. ``kill`` is kill -9; ``start`` again brings it back on the same port and data."""
 
     folder: Path
@@ -136,7 +137,7 @@ class Neo4jServer:
     _process: subprocess.Popen[bytes] | None = None
     _ready: bool = False
 
-    def start(self) -> Neo4jServer:
+    def start(self) -> Self:
         """Start and wait until it answers; the first time, set the password."""
         here = installation(self.version)
         conf = {
@@ -187,33 +188,6 @@ class Neo4jServer:
                 time.sleep(0.1)
             else:
                 return
-
-    @property
-    def pid(self) -> int:
-        """The server's process id."""
-        assert self._process is not None
-        return self._process.pid
-
-    def pause(self) -> None:
-        """Stop the server without ending it: it keeps its connections and answers nothing."""
-        os.kill(self.pid, signal.SIGSTOP)
-
-    def go_on(self) -> None:
-        """Let a paused server go on."""
-        os.kill(self.pid, signal.SIGCONT)
-
-    def kill(self) -> None:
-        """End it as a power cut would."""
-        if self._process is not None:
-            with suppress(ProcessLookupError):
-                self._process.kill()
-            self._process.wait()
-            self._process = None
-
-    def restart(self) -> Neo4jServer:
-        """Kill -9, and start again on the same port and data."""
-        self.kill()
-        return self.start()
 
     def client(self, *, password: str = "") -> Any:
         """Return a plain driver, which shares no code with memmig; close it (``with``)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from migrator.backends._bolt_values import frozen, thawed
-from migrator.backends._cypher import changes, marker_of
+from migrator.backends._cypher import changes, expected_of, marker_of, new_of
 from migrator.model import same_value
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from migrator.backends._bolt_cypher import Statements
     from migrator.backends._bolt_lookup import Finder
     from migrator.backends._bolt_wire import Transact
-    from migrator.backends.base import Batch, Marker, Raw, Row
+    from migrator.backends.base import Batch, Marker, Raw
     from migrator.model import Value
 
     type _Rows = list[dict[str, Value]]
@@ -75,14 +75,14 @@ class Writer:
             self._say.guard_absent_nodes(), {"ids": ids}
         ) != [[0]]:
             raise Refused
-        rows: _Rows = [{"id": row.id, "p": thawed(_new(row)["properties"])} for row in batch.rows]
+        rows: _Rows = [{"id": row.id, "p": thawed(new_of(row)["properties"])} for row in batch.rows]
         self._write(self._say.create_nodes(labels), rows)
 
     def _change_nodes(self, batch: Batch) -> None:
         groups: dict[tuple[bool, tuple[str, ...], tuple[str, ...], bool], _Rows] = {}
         guards: dict[bool, _Rows] = {}
         for row in batch.rows:
-            expected = _expected(row)
+            expected = expected_of(row)
             made: dict[str, Value] = {}
             placed = self._finder.put(made, "id", row.id)
             guards.setdefault(placed, []).append(dict(made))
@@ -93,7 +93,7 @@ class Writer:
             key = (placed, tuple(sorted(wanted - had)), tuple(sorted(had - wanted)), bool(made.get("z")))
             groups.setdefault(key, []).append(made)
         delete = batch.operation == "delete"
-        self._guard_nodes({row.id: _expected(row) for row in batch.rows}, guards, alone=delete)
+        self._guard_nodes({row.id: expected_of(row) for row in batch.rows}, guards, alone=delete)
         for (placed, add, remove, again), rows in groups.items():
             if delete:
                 self._write(self._say.delete_nodes(placed=placed), rows)
@@ -121,7 +121,7 @@ class Writer:
                 placed += [self._finder.put(made, "a", row.expected["from"])]
                 placed += [self._finder.put(made, "b", row.expected["to"])]
             if batch.operation in {"create", "replace"}:
-                new = _new(row)
+                new = new_of(row)
                 placed += [self._finder.put(made, "c", new["from"]), self._finder.put(made, "d", new["to"])]
                 made["p"] = thawed(new["properties"])
             elif row.expected is not None and row.new is not None:
@@ -130,7 +130,7 @@ class Writer:
         if batch.operation in {"create", "replace"}:
             self._guard_new_edges(groups)
         if batch.operation != "create":
-            self._guard_edges({row.id: _expected(row) for row in batch.rows}, groups)
+            self._guard_edges({row.id: expected_of(row) for row in batch.rows}, groups)
         for (places, again), rows in groups.items():
             self._write_edges(batch, places, rows, again=again)
 
@@ -177,17 +177,3 @@ def _same_ids(rows: _Rows, found: Sequence[Sequence[Value]]) -> None:
 def _changed(expected: Raw, new: Raw) -> dict[str, Value]:
     found = changes(expected, new)
     return {"w": thawed(found["c"]), "z": found["z"]}
-
-
-def _expected(row: Row) -> Raw:
-    if row.expected is None:
-        message = f"row {row.id}: nothing is expected to be there, so it can only be created"
-        raise ValueError(message)
-    return row.expected
-
-
-def _new(row: Row) -> Raw:
-    if row.new is None:
-        message = f"row {row.id}: nothing to create"
-        raise ValueError(message)
-    return row.new

@@ -32,7 +32,7 @@ from migrator.model import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from migrator.backends.base import Raw
+    from migrator.backends.base import Raw, Row
     from migrator.model import Record, Value
 
 INT64 = 1 << 63
@@ -370,3 +370,19 @@ def changes(expected: Raw, new: Raw) -> dict[str, Value]:
         {name: value for name, value in after.items() if name not in before or not same_value(before[name], value)}
     )
     return {"c": found, "z": {name: None for name in found if name in before and before[name] == found[name]}}
+
+
+def expected_of(row: Row) -> Raw:
+    """Return what a row expects to be there. ValueError where that is nothing."""
+    if row.expected is None:
+        message = f"row {row.id}: nothing is expected to be there, so it can only be created"
+        raise ValueError(message)
+    return row.expected
+
+
+def new_of(row: Row) -> Raw:
+    """Return what a row leaves there. ValueError where that is nothing."""
+    if row.new is None:
+        message = f"row {row.id}: nothing to create"
+        raise ValueError(message)
+    return row.new

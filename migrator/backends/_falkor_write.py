@@ -12,12 +12,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from migrator.backends._cypher import MARKER_LABEL, changes, quoted
+from migrator.backends._cypher import MARKER_LABEL, changes, expected_of, new_of, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from migrator.backends.base import Batch, Marker, Raw, Row
+    from migrator.backends.base import Batch, Marker, Raw
     from migrator.model import Value
 
 #: Leaves one row, with the marker as ``k``, where exactly one marker is there and equals $marker in every field.
@@ -155,14 +155,14 @@ class Writer:
     def _create_nodes(self, batch: Batch) -> Section:
         key = quoted(self.id_property)
         labels = ":".join(map(quoted, batch.shape.split(":")))
-        rows = [{"id": row.id, "p": _new(row)["properties"]} for row in batch.rows]
+        rows = [{"id": row.id, "p": new_of(row)["properties"]} for row in batch.rows]
         absent = f"OPTIONAL MATCH (o:{quoted(self.label)} {{{key}: row.id}}) WHERE o.{key} + '' = row.id"
         return Section(rows, "", (), absent, "o IS NULL", f"CREATE (n:{labels}) SET n = row.p")
 
     def _change_nodes(self, batch: Batch) -> Iterator[Section]:
         groups: dict[tuple[bool, tuple[str, ...], tuple[str, ...]], list[dict[str, Value]]] = {}
         for row in batch.rows:
-            expected = _expected(row)
+            expected = expected_of(row)
             made: dict[str, Value] = {**expectation(expected), "labels": expected["labels"]}
             placed = self._placed("id", row.id, made)
             had, wanted = set(expected["labels"]), set(expected["labels"])
@@ -193,7 +193,7 @@ class Writer:
                 made |= expectation(row.expected) | {"t": row.expected["type"]}
                 placed += [self._placed("a", row.expected["from"], made), self._placed("b", row.expected["to"], made)]
             if batch.operation in ("create", "replace"):
-                new = _new(row)
+                new = new_of(row)
                 made["p"] = new["properties"]
                 placed += [self._placed("to_a", new["from"], made), self._placed("to_b", new["to"], made)]
             elif row.expected is not None and row.new is not None:
@@ -225,17 +225,3 @@ class Writer:
         if batch.operation in ("create", "replace"):
             write += f" CREATE (to_a)-[n:{quoted(batch.shape)}]->(to_b) SET n = row.p"
         return Section(rows, match, names, absent, guard, write)
-
-
-def _expected(row: Row) -> Raw:
-    if row.expected is None:
-        message = f"row {row.id}: nothing is expected to be there, so it can only be created"
-        raise ValueError(message)
-    return row.expected
-
-
-def _new(row: Row) -> Raw:
-    if row.new is None:
-        message = f"row {row.id}: nothing to create"
-        raise ValueError(message)
-    return row.new

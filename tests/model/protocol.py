@@ -8,7 +8,7 @@ of the marker. Every record carries who wrote it last, so that a lost, overwritt
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from journal import events as ev
@@ -16,7 +16,7 @@ from journal.bases import Base
 from migrator.backends.base import Marker
 from migrator.model import digest
 from migrator.plan import Known, decide
-from migrator.resume import Action, as_dict, disbelief, landed, next_action, raised_marker, seen_of, settlement
+from migrator.resume import Action, disbelief, landed, next_action, raised_marker, seen_of, settlement
 from tests.model.world import (
     JOURNAL,
     RUN,
@@ -361,7 +361,7 @@ class Model:
         if _moved(process, state, world.identity) and "restart-at-claim" not in self.story.broken:
             yield "another server", world._replace(process=Process())
             return
-        world = append(world, ev.RunClaimed(epoch=marker.epoch, identity=identity, marker=as_dict(marker)))
+        world = append(world, ev.RunClaimed(epoch=marker.epoch, identity=identity, marker=asdict(marker)))
         if "raise-after-claim" in self.story.broken:
             where, *more = process.then
             held = process._replace(at=where, marker=marker, identity=world.identity, more=tuple(more), then=())
