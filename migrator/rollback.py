@@ -16,9 +16,9 @@ from migrator.backends.base import ATTACHED, Row
 from migrator.codec import load_raw
 from migrator.effect import effect_of
 from migrator.engine import persist, schema_steps
-from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Relationship, digest, field_digests, same_value
+from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Relationship, field_digests, same_value
 from migrator.models import Finding, no_counts
-from migrator.plan import bumped_of, bumped_text, is_written
+from migrator.plan import bumped_of, bumped_text, digest_if_any, is_written
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class Rollback:
     _mangled: dict[tuple[str, str], StoredEntry] = field(default_factory=dict)  #: what the verification found
     _statuses: dict[int, str] = field(default_factory=dict)  #: batch → its status in the journal
     _before: int = 0  #: batches up to this one are of earlier rollbacks
+    _later_runs: list[str] = field(default_factory=list)  #: asked only where there were earlier rollbacks
     #: Dry run: memory → edges at it that the run would have taken away by now.
     _leaving: dict[str, set[str]] = field(default_factory=dict)
 
@@ -138,6 +139,9 @@ class Rollback:
         self.journal.index_run(self.run_id)
         self._statuses = {number: batch.status for number, batch in state.batches.items()}
         self._before = state.rollback_from if state.status == "rolling-back" else state.last_number
+        earlier = any(b.phase == "rollback" and b.batch <= self._before for b in state.batches.values())
+        runs = [run.run_id for run in self.journal.runs()] if earlier else []
+        self._later_runs = runs[runs.index(self.run_id) + 1 :] if earlier else []
         if any("different" in actions for actions in state.counts().values()):
             for entry in self.journal.entries(self.run_id, statuses=applied):
                 if entry.action == "different":
@@ -211,6 +215,8 @@ class Rollback:
     def _decide(self, kind: Kind, entries: list[StoredEntry], *, dry: bool) -> list[Undo]:
         ids = [entry.entity_id for entry in entries]
         undone = self.journal.decided(self.run_id, kind, ids, phase="rollback")
+        before = [identity for identity, entry in undone.items() if entry.batch <= self._before]
+        later = set[str]().union(*(self.journal.decided(run, kind, before) for run in self._later_runs))
         repeated = self.journal.repeated(self.run_id, kind, ids)
         there = self.target.lookup(kind, dict.fromkeys(ids))
         decided = []
@@ -219,13 +225,13 @@ class Rollback:
             effect = effect_of(repeated.get(identity, [entry]), self._is_sure, self.target.form.decode)
             if effect is None or effect.entry.seq != entry.seq:
                 continue  # an older row of the id: its newest one stands for all
-            undo: Undo | None = self._decide_one(kind, effect.entry, there.get(identity))
-            if undo is not None and identity in undone:
-                undo = self._decided_again(undo, undone[identity])
-            elif undo is not None and not effect.sure and undo.operation is not None:
-                undo = undo.kept(_UNSURE)
-            if undo is not None:
+            undo = self._decide_one(kind, effect.entry, there.get(identity))
+            if identity in undone:
+                decided += self._decided_again(undo, undone[identity], is_later=identity in later)
+            elif effect.sure or undo.operation is None:
                 decided.append(undo)
+            else:
+                decided.append(undo.kept(_UNSURE))
         return self._unhindered(kind, decided, dry=dry)
 
     def _unhindered(self, kind: Kind, decided: list[Undo], *, dry: bool) -> list[Undo]:
@@ -283,19 +289,18 @@ class Rollback:
     def _is_sure(self, entry: StoredEntry) -> bool:
         return self._statuses.get(entry.batch) == "applied"
 
-    def _decided_again(self, undo: Undo, undone: StoredEntry) -> Undo | None:
-        """Decide an id that this run's rollbacks took back, or found undone, before; None: there is nothing to say."""
-        identity, kind = undo.entry.entity_id, undo.entry.kind
+    def _decided_again(self, undo: Undo, undone: StoredEntry, *, is_later: bool) -> list[Undo]:
+        """Decide an id that this run's rollbacks took back, or found undone, before; []: there is nothing to say.
+
+        ``is_later``: a later run decided the id, so what stands there is that one's.
+        """
         if undone.batch > self._before:
             if _stands(undo.now, undone):
-                return None
-            return undo.kept(_CHANGED_AGAIN)
-        if undo.operation is None:
-            return None
-        runs = [run.run_id for run in self.journal.runs()]
-        if any(self.journal.decided(run, kind, [identity]) for run in runs[runs.index(self.run_id) + 1 :]):
-            return None  # a later run's
-        return undo if self.force else undo.kept(_THERE_AGAIN)
+                return []
+            return [undo.kept(_CHANGED_AGAIN)]
+        if undo.operation is None or is_later:
+            return []
+        return [undo if self.force else undo.kept(_THERE_AGAIN)]
 
     def _lacking_ends(self, decided: list[Undo]) -> dict[str, str]:
         """Return the edges that cannot be put back, and the end that each lacks."""
@@ -323,7 +328,9 @@ class Rollback:
 
     def _undo_deleted(self, entry: StoredEntry, raw: Raw | None, record: Record | Corrupt | None) -> Undo:
         if raw is not None:
-            return Undo(entry, "" if _digest(record) == entry.before_digest else "retained", "someone made it again")
+            return Undo(
+                entry, "" if digest_if_any(record) == entry.before_digest else "retained", "someone made it again"
+            )
         return Undo(entry, "restored", "", Row(entry.entity_id, None, _before(entry)), "create")
 
     def _is_mangled(self, entry: StoredEntry, record: Record) -> bool:
@@ -346,7 +353,7 @@ class Rollback:
         before = _before(entry)
         if raw is None:
             return Undo(entry, "retained", "deleted since by someone else")
-        now = _digest(record)
+        now = digest_if_any(record)
         if now == entry.before_digest and same_value(raw, before):
             return Undo(entry, "")
         written = json.loads(entry.written or "{}")
@@ -379,10 +386,6 @@ def _before(entry: StoredEntry) -> Raw:
     return load_raw(entry.before_image)
 
 
-def _digest(record: Record | Corrupt | None) -> str | None:
-    return None if record is None or isinstance(record, Corrupt) else digest(record)
-
-
 def _entry(undo: Undo, decode: Callable[[Kind, Raw], Record | Corrupt]) -> Entry:
     """Return what is journalled: before and after are what stands in the target, not in the run."""
     kind: Kind = "memory" if undo.entry.kind == "memory" else "relationship"
@@ -390,7 +393,7 @@ def _entry(undo: Undo, decode: Callable[[Kind, Raw], Record | Corrupt]) -> Entry
     if undo.row is not None:
         left = None if undo.row.new is None else decode(kind, undo.row.new)
     bumped = None if left is None or isinstance(left, Corrupt) else bumped_text(left)
-    now, after = _digest(undo.now), _digest(left)
+    now, after = digest_if_any(undo.now), digest_if_any(left)
     return Entry(kind, undo.entry.entity_id, undo.action, now, after, None, None, undo.reason or None, bumped)
 
 
