@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from journal.chain import StoredEntry
     from journal.store import Journal
-    from migrator.backends.base import Backend, Raw
+    from migrator.backends.base import Backend, Digested, Raw
     from migrator.hooks import Hooks
     from migrator.lease import Lease
     from migrator.model import Kind, Record
@@ -134,33 +134,25 @@ class InRun:
         return self._tally.result()
 
     def _compare_all(self, kind: Kind) -> int:
-        decode = self._target.form.decode
         outside = self._out_of_scope[kind]
         seen = 0
-        for chunk in self._source.scan(kind, self._size):
+        for chunk in self._source.scan_digests(kind, self._size):
             self._hooks.check()
-            records = [item for item in chunk if not isinstance(item, Corrupt) and item.id not in outside]
-            there = self._target.lookup(kind, _wanted(records))
-            odd: list[Record] = []
-            for record in records:
-                raw = there.get(record.id)
-                if raw is not None:
-                    target = decode(kind, raw)
-                    if type(target) is type(record) and digest(target) == digest(record):
-                        self._tally.matched += 1
-                        seen += 1
-                        continue
-                odd.append(record)
+            inside = [item for item in chunk if item.id not in outside] if outside else chunk
+            there = self._target.lookup_digests(kind, {item.id: item.hint for item in inside})
+            odd = [item for item in inside if there.get(item.id) != item.digest]
+            self._tally.matched += len(inside) - len(odd)
+            seen += len(inside) - len(odd)
             if odd:
                 seen += self._resolve(kind, odd)
             self._hooks.report("verify", kind, seen, self._in_scope[kind])
         return seen
 
-    def _resolve(self, kind: Kind, odd: list[Record]) -> int:
-        entries = self._planned(kind, [record.id for record in odd])
-        there = self._target.lookup(kind, _wanted(odd))
+    def _resolve(self, kind: Kind, odd: list[Digested]) -> int:
+        entries = self._planned(kind, [item.id for item in odd])
+        there = self._target.lookup(kind, {item.id: item.hint for item in odd})
         seen = 0
-        for record in odd:
+        for record in self._records(kind, odd):
             entry = entries.get(record.id)
             if entry is None:
                 self._moved(kind, record.id, "new in the source since it was read")
@@ -170,6 +162,15 @@ class InRun:
             seen += 1
             self._classify(kind, record, entry, there.get(record.id))
         return seen
+
+    def _records(self, kind: Kind, items: list[Digested]) -> Iterator[Record]:
+        """Yield the records; one that has gone from the source, or cannot be read any more, is counted as gone."""
+        raws = self._source.lookup(kind, {item.id: item.hint for item in items if item.record is None})
+        for item in items:
+            raw = raws.get(item.id)
+            record = self._source.form.decode(kind, raw) if item.record is None and raw is not None else item.record
+            if record is not None and not isinstance(record, Corrupt):
+                yield record
 
     def _classify(self, kind: Kind, record: Record, entry: Expected, raw: Raw | None) -> None:
         add = self._tally.add

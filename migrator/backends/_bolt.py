@@ -12,7 +12,7 @@ from migrator.backends._bolt_wire import Conflict, Wire, new_driver, speaks_othe
 from migrator.backends._bolt_write import Fenced, Refused, Writer, move_marker
 from migrator.backends._cypher import marker_of
 from migrator.backends._edge_ids import EdgeNames
-from migrator.backends.base import ATTACHED, Inventory, WriteOutcome
+from migrator.backends.base import ATTACHED, Inventory, WriteOutcome, digested, digests_of
 from migrator.errors import StoreRefused, StoreUnreachable
 from migrator.model import Corrupt
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from migrator.backends._bolt_cypher import Statements
     from migrator.backends._cypher import Limits
-    from migrator.backends.base import Access, Batch, Marker, Raw
+    from migrator.backends.base import Access, Batch, Digested, Marker, Raw
     from migrator.model import Kind, Record, Relationship, Value
     from migrator.models import BackendConfig, Role
 
@@ -160,6 +160,10 @@ class BoltStore:
             return replace(record, id=f"internal:{row[0]}")
         return record
 
+    def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        return map(digested, self.scan(kind, size))
+
     def read_ahead(self, *, digests: bool) -> None:
         """Do nothing: the server is the slower end."""
 
@@ -169,6 +173,10 @@ class BoltStore:
     def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
         """See :class:`~migrator.backends.base.Backend`. An edge without id is found where a hint says its ends."""
         return self._find.nodes(list(wanted)) if kind == "memory" else self._find.edges(wanted)
+
+    def lookup_digests(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, str]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        return digests_of(self.form, kind, self.lookup(kind, wanted))
 
     def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
         """See :class:`~migrator.backends.base.Backend`."""

@@ -12,7 +12,7 @@ from migrator.backends._falkor_lookup import Finder
 from migrator.backends._falkor_read import NOT_OURS, Reader
 from migrator.backends._falkor_schema import Schema
 from migrator.backends._falkor_write import ONE_MARKER, OUR_MARKER, Writer, guarded
-from migrator.backends.base import ATTACHED, Inventory, Marker, StoreInfo, WriteOutcome
+from migrator.backends.base import ATTACHED, Inventory, Marker, StoreInfo, WriteOutcome, digested, digests_of
 from migrator.errors import StoreRefused, StoreUnreachable
 from migrator.model import Corrupt, Relationship
 from migrator.models import DEFAULT_GRAPH
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from migrator.backends._falkor_wire import Wire
-    from migrator.backends.base import Batch, Raw, SchemaStep
+    from migrator.backends.base import Batch, Digested, Raw, SchemaStep
     from migrator.model import Kind, Record, Value
     from migrator.models import BackendConfig, Role
 
@@ -187,6 +187,10 @@ class FalkorStore:
             message = f"the store counts {after} of kind {kind} but a whole scan gave {seen}"
             raise StoreRefused(message, hint="nothing was taken for complete; try again, then report this")
 
+    def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        return map(digested, self.scan(kind, size))
+
     def read_ahead(self, *, digests: bool) -> None:
         """Do nothing: the server is the slower end."""
 
@@ -222,6 +226,10 @@ class FalkorStore:
     def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
         """See :class:`~migrator.backends.base.Backend`. An edge without id is found where a hint says its ends."""
         return self._find.nodes(list(wanted)) if kind == "memory" else self._find.edges(wanted)
+
+    def lookup_digests(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, str]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        return digests_of(self.form, kind, self.lookup(kind, wanted))
 
     def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
         """See :class:`~migrator.backends.base.Backend`."""

@@ -15,8 +15,10 @@ import pickle
 import signal
 import subprocess
 import sys
-from typing import IO, TYPE_CHECKING, Any
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Literal
 
+from migrator.backends.base import Digested
 from migrator.model import Corrupt, Memory, Relationship, digest, with_digest
 
 if TYPE_CHECKING:
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from migrator.backends import _sqlite_file as files
     from migrator.model import Kind, Record
     from migrator.models import BackendConfig
+
+#: What a frame holds of each record.
+type Wanted = Literal["records", "records and digests", "digests"]
 
 #: Records from which on a second process is worth its start.
 WORTH_IT = 20_000
@@ -89,9 +94,19 @@ class Reader:
         ``signature``: of the parent's steady reading; the reader refuses to read anything else. Raises ReaderLostError.
         One scan must be read to its end before the next begins.
         """
-        self._send((kind, signature, digests))
+        self._send((kind, signature, "records and digests" if digests else "records"))
         while rows := self._frame():
             yield [_record(kind, row) for row in rows]
+
+    def scan_digests(self, kind: Kind, signature: files.Signature | None) -> Iterator[list[Digested]]:
+        """Yield a whole kind as ``scan_digests`` of the backend does, without the records; else as :meth:`scan`."""
+        self._send((kind, signature, "digests"))
+        while rows := self._frame():
+            yield [
+                Digested(name, known, None if kind is None else Relationship(name, kind, start, end, {}), None)
+                for name, known, kind, start, end in rows
+                if known is not None
+            ]
 
     def _frame(self) -> list[tuple[Any, ...]]:
         try:
@@ -134,6 +149,21 @@ def _row(item: Record | Corrupt, digest_of: Callable[[Record], str]) -> tuple[An
     return digest_of(item), item.id, item.type, item.from_id, item.to_id, item.properties
 
 
+def _digest_row(item: Record | Corrupt) -> tuple[Any, ...]:
+    if isinstance(item, Corrupt):
+        return item.id, None, None, None, None
+    if isinstance(item, Memory):
+        return item.id, digest(item), None, None, None
+    return item.id, digest(item), item.type, item.from_id, item.to_id
+
+
+_ROWS: dict[Wanted, Callable[[Record | Corrupt], tuple[Any, ...]]] = {
+    "records": partial(_row, digest_of=_no_digest),
+    "records and digests": partial(_row, digest_of=digest),
+    "digests": _digest_row,
+}
+
+
 def serve() -> None:
     """Answer the parent until its end closes. The program of the reader's process."""
     from migrator.backends.sqlite import SqliteBackend
@@ -145,13 +175,13 @@ def serve() -> None:
     backend.open("read")
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
-            kind, signature, digests = pickle.load(given)  # noqa: S301 - the same
+            kind, signature, wanted_rows = pickle.load(given)  # noqa: S301 - the same
             backend.release_snapshot()
             backend.inventory()
             if not backend.sees(signature):
                 return
             for page in backend.scan(kind, _FRAME):
-                _put(wanted, [_row(item, digest if digests else _no_digest) for item in page])
+                _put(wanted, [_ROWS[wanted_rows](item) for item in page])
             _put(wanted, [])
 
 

@@ -33,20 +33,25 @@ def select(
         yield from connection.execute(f"SELECT {columns} FROM {table} WHERE {key} IN ({marks})", chunk)
 
 
-def rows(connection: sqlite3.Connection, table: str, columns: Sequence[str], ids: Iterable[str]) -> dict[str, Raw]:
+def cells(connection: sqlite3.Connection, table: str, columns: Sequence[str], ids: Iterable[str]) -> list[Cells]:
     """Return the rows of these ids; a text that is no UTF-8 comes as bytes."""
     wanted = list(ids)
     try:
-        found = list(select(connection, ", ".join(columns), table, "id", wanted))
+        return list(select(connection, ", ".join(columns), table, "id", wanted))
     except sqlite3.OperationalError as error:
         if "decode" not in str(error):
             raise
         before = connection.text_factory
         connection.text_factory = _text_or_bytes
         try:
-            found = list(select(connection, ", ".join(columns), table, "id", wanted))
+            return list(select(connection, ", ".join(columns), table, "id", wanted))
         finally:
             connection.text_factory = before
+
+
+def rows(connection: sqlite3.Connection, table: str, columns: Sequence[str], ids: Iterable[str]) -> dict[str, Raw]:
+    """Return {id: stored form} of the rows of these ids."""
+    found = cells(connection, table, columns, ids)
     return {row[0]: dict(zip(columns, row, strict=True)) for row in found}
 
 
@@ -85,12 +90,12 @@ def carefully(
 ) -> Iterator[Cells]:
     """Yield rows of which some text is no UTF-8: such a cell is bytes, all others are as usual."""
     kinds = ", ".join(f"typeof(r.{name})" for name in columns)
-    cells = ", ".join(f"r.{name}" for name in columns)
+    values = ", ".join(f"r.{name}" for name in columns)
     before = connection.text_factory
     connection.text_factory = bytes
     try:
         count = len(columns)
-        for row in connection.execute(f"SELECT {cells}, {kinds}, r.rowid {sql}", arguments):
+        for row in connection.execute(f"SELECT {values}, {kinds}, r.rowid {sql}", arguments):
             pairs = zip(row[:count], row[count:-1], strict=True)
             yield (*(_text_or_bytes(value) if kind == b"text" else value for value, kind in pairs), row[-1])
     finally:

@@ -115,7 +115,12 @@ def apply(connection: sqlite3.Connection, layout: Layout, batch: Batch, expected
         marks = ",".join("?" * len(columns))
         take = itemgetter(*columns)
         cells = [take(row.new) for row in batch.rows if row.new is not None]
-        connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", cells)
+        try:
+            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", cells)
+        except sqlite3.IntegrityError as error:
+            if error.sqlite_errorname == "SQLITE_CONSTRAINT_PRIMARYKEY":
+                raise Refused(WriteOutcome.ROWS_REFUSED) from error
+            raise
     elif batch.operation == "delete":
         connection.executemany(f"DELETE FROM {table} WHERE id = ?", [(row.id,) for row in batch.rows])
     else:
@@ -148,7 +153,9 @@ def _guards_hold(connection: sqlite3.Connection, layout: Layout, batch: Batch, l
     if len(set(ids)) != len(ids) or any(row.new is not None and row.new["id"] != row.id for row in batch.rows):
         return False
     if batch.operation == "create":
-        if next(reads.select(connection, "id", tables[kind], "id", ids), None) is not None:
+        # Where the id is the table's key, the insertion itself refuses one that is there: half of the time saved.
+        keyed = any(column.key and column.name == "id" for column in schema.table_columns(connection, tables[kind]))
+        if not keyed and next(reads.select(connection, "id", tables[kind], "id", ids), None) is not None:
             return False
     else:
         there = reads.rows(connection, tables[kind], schema.names(layout, kind), ids)

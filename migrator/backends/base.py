@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+from migrator.model import Corrupt, Relationship, digest
 
-    from migrator.model import Corrupt, Kind, Problem, Record, Relationship, Value
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from migrator.model import Kind, Problem, Record, Value
 
 #: A stored form, typed so that it can be put back to the last byte: SQLite a row's columns, Cypher stores labels and
 #: properties, or type, ends and properties. Opaque to the core, which only compares it, journals it and hands it back.
@@ -74,6 +76,15 @@ class Row(NamedTuple):
     id: str
     expected: Raw | None
     new: Raw | None
+
+
+class Digested(NamedTuple):
+    """A record of a source as a verification needs it."""
+
+    id: str
+    digest: str
+    hint: Relationship | None  #: for ``lookup``: an edge's type and ends are right, its properties may be left out
+    record: Record | None  #: None: ``lookup`` has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +186,9 @@ class Backend(Protocol):
         SQLite: one snapshot from the first call of ``inventory`` or ``scan`` until ``release_snapshot`` or ``close``.
         """
 
+    def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:
+        """Yield what :meth:`scan` does, without those that cannot be read, as digests of what stands in the store."""
+
     def read_ahead(self, *, digests: bool) -> None:
         """Hear that the whole store will be scanned, and whether for its digests, too; doing nothing is right.
 
@@ -190,6 +204,9 @@ class Backend(Protocol):
         The values of ``wanted`` say where an edge is expected (a hint that makes the look-up fast), or None.
         Reads what is committed now, not the scan's snapshot. Floats are bit-exact.
         """
+
+    def lookup_digests(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, str]:
+        """Return the digests of what :meth:`lookup` finds, read from the store; what cannot be read is left out."""
 
     def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
         """Return for each memory that has edges the ids of up to ``shown`` of them ("" for edges without id)."""
@@ -239,3 +256,18 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Free everything. Idempotent; never raises."""
+
+
+def digested(records: Iterable[Record | Corrupt]) -> list[Digested]:
+    """Return a page of ``scan`` as one of ``scan_digests``."""
+    return [
+        Digested(one.id, digest(one), one if isinstance(one, Relationship) else None, one)
+        for one in records
+        if not isinstance(one, Corrupt)
+    ]
+
+
+def digests_of(form: Form, kind: Kind, raws: Mapping[str, Raw]) -> dict[str, str]:
+    """Return {id: digest} of those stored forms that are records."""
+    found = ((identity, form.decode(kind, raw)) for identity, raw in raws.items())
+    return {identity: digest(record) for identity, record in found if not isinstance(record, Corrupt)}

@@ -10,13 +10,22 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from migrator.backends.base import ATTACHED, Durability, Inventory, SchemaStep, StoreInfo, WriteOutcome
+from migrator.backends.base import (
+    ATTACHED,
+    Durability,
+    Inventory,
+    SchemaStep,
+    StoreInfo,
+    WriteOutcome,
+    digested,
+    digests_of,
+)
 from migrator.model import Memory, Relationship, canonical, property_of, same_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from migrator.backends.base import Access, Batch, Marker, Raw
+    from migrator.backends.base import Access, Batch, Digested, Marker, Raw
     from migrator.model import Corrupt, Kind, Problem, Record
     from migrator.models import BackendConfig, Role
 
@@ -170,6 +179,10 @@ class MemoryBackend:
         for start in range(0, len(rows), size):
             yield [self.form.decode(kind, raw) for raw in rows[start : start + size]]
 
+    def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        return map(digested, self.scan(kind, size))
+
     def read_ahead(self, *, digests: bool) -> None:
         """Do nothing."""
 
@@ -181,6 +194,10 @@ class MemoryBackend:
         """See :class:`~migrator.backends.base.Backend`."""
         held = self.store.held(kind)
         return {identity: deepcopy(held[identity]) for identity in wanted if identity in held}
+
+    def lookup_digests(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, str]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        return digests_of(self.form, kind, self.lookup(kind, wanted))
 
     def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
         """See :class:`~migrator.backends.base.Backend`."""

@@ -17,14 +17,23 @@ from migrator.backends import _sqlite_writes as writes
 from migrator.backends._sqlite_connections import Connections
 from migrator.backends._sqlite_forms import Form012, Form013
 from migrator.backends._sqlite_layout import NEWEST, Detected, detect
-from migrator.backends.base import ATTACHED, Durability, Inventory, Marker, SchemaStep, StoreInfo, WriteOutcome
-from migrator.model import KINDS, Corrupt
+from migrator.backends.base import (
+    ATTACHED,
+    Durability,
+    Inventory,
+    Marker,
+    SchemaStep,
+    StoreInfo,
+    WriteOutcome,
+    digested,
+)
+from migrator.model import KINDS, Corrupt, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from migrator.backends._sqlite_forms import Cells
-    from migrator.backends.base import Access, Batch, Form, Raw
+    from migrator.backends.base import Access, Batch, Digested, Form, Raw
     from migrator.model import Kind, Record, Relationship
     from migrator.models import BackendConfig, Layout, Role
 
@@ -192,27 +201,44 @@ class SqliteBackend:
 
     def scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
         """Yield pages in the order of ``rowid``, found by key, so that no page costs more than another."""
+        return self._pages(kind, size, lambda reader, at: reader.scan(kind, at, digests=self._digests_ahead), list)
+
+    def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:
+        """Yield digests; a second process keeps the records to itself, as handing them over costs half of the time."""
+        return self._pages(kind, size, lambda reader, at: reader.scan_digests(kind, at), digested)
+
+    def _pages[Item](
+        self,
+        kind: Kind,
+        size: int,
+        ahead_of: Callable[[ahead.Reader, files.Signature | None], Iterator[list[Item]]],
+        of: Callable[[list[Record | Corrupt]], list[Item]],
+    ) -> Iterator[list[Item]]:
         done = 0
         if self._ahead is not None:
-            for page in self._scan_ahead(self._ahead, kind):
+            for page in self._scan_ahead(self._ahead, ahead_of):
                 done += len(page)
                 yield page
             if self._ahead is not None:
                 return
-        for page in self._scan_here(kind, size):
+        for page in map(of, self._scan_here(kind, size)):
             fresh = page[done:]
             done = max(done - len(page), 0)
             if fresh:
                 yield fresh
 
-    def _scan_ahead(self, reader: ahead.Reader, kind: Kind) -> Iterator[list[Record | Corrupt]]:
+    def _scan_ahead[Item](
+        self,
+        reader: ahead.Reader,
+        ahead_of: Callable[[ahead.Reader, files.Signature | None], Iterator[list[Item]]],
+    ) -> Iterator[list[Item]]:
         """Yield what the second process reads; on its failure, or where the scan is given up, end it."""
         complete = False
         with self._open.translating(writing=False):
             self._open.snapshot()
         try:
             if self._open.steady():
-                for page in reader.scan(kind, self._open.signature, digests=self._digests_ahead):
+                for page in ahead_of(reader, self._open.signature):
                     self._open.believe()
                     with self._open.translating(writing=False):
                         self._open.snapshot()
@@ -275,6 +301,15 @@ class SqliteBackend:
             return {}
         with self._open.translating(writing=False):
             return reads.rows(self._open.reader(), self._table(kind), self._rows.columns[kind], wanted)
+
+    def lookup_digests(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, str]:
+        """Decode each row as it comes, without a stored form in between."""
+        if not self._has(kind):
+            return {}
+        read = self._rows.reader(kind)
+        with self._open.translating(writing=False):
+            rows = reads.cells(self._open.reader(), self._table(kind), self._rows.columns[kind], wanted)
+        return {record.id: digest(record) for record in map(read, rows) if not isinstance(record, Corrupt)}
 
     def attached(self, memory_ids: Sequence[str], shown: int = ATTACHED) -> dict[str, list[str]]:
         """Return the edges at these memories, found by the indexes on both ends."""

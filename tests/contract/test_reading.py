@@ -105,7 +105,18 @@ class TestScan:
             assert len(found) == len(expected[kind])
             again = [record.id for page in holder.backend.scan(kind, 25) for record in page]
             assert found == again
-            assert holder.digests(kind) == {record.id: digest(record) for record in expected[kind]}
+            digests = {record.id: digest(record) for record in expected[kind]}
+            assert holder.digests(kind) == digests
+            seen = [item for page in holder.backend.scan_digests(kind, 25) for item in page]
+            assert [item.id for item in seen] == found
+            assert {item.id: item.digest for item in seen} == digests
+            hints = {item.id: item.hint for item in seen} | {"absent": None}
+            assert holder.backend.lookup_digests(kind, hints) == digests
+            assert holder.backend.lookup_digests(kind, dict.fromkeys(hints)) == digests
+            for item in seen if kind == "relationship" else ():
+                ends = next((one.from_id, one.to_id) for one in edges if one.id == item.id)
+                assert item.hint is not None
+                assert (item.hint.from_id, item.hint.to_id) == ends
         holder.backend.release_snapshot()
 
     def test_sees_what_was_written_after_release(self, holder: Holder) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from migrator.backends import _sqlite_ahead as ahead
 from migrator.backends.sqlite import SqliteBackend
-from migrator.model import KINDS, Corrupt, canonical_encoding, digest
+from migrator.model import KINDS, Corrupt, Relationship, canonical_encoding, digest
 from migrator.models import BackendConfig, BackendType
 from tests.large import make_large_012
 
@@ -90,6 +90,30 @@ def test_the_same_records_in_the_same_order_with_their_digests(source: SqliteBac
                 assert canonical_encoding(record) == canonical_encoding(alone)
                 assert digest(record) == digest(alone)
     assert source._ahead is not None
+
+
+def _digests(backend: SqliteBackend, kind: Kind) -> list[tuple[str, str]]:
+    return [(item.id, item.digest) for page in backend.scan_digests(kind, 700) for item in page]
+
+
+def test_digests_alone_are_those_of_the_records(source: SqliteBackend, path: Path) -> None:
+    for kind in KINDS:
+        sound = [one for one in _here(path, kind) if not isinstance(one, Corrupt)]
+        assert _digests(source, kind) == [(one.id, digest(one)) for one in sound]
+        hints = [item.hint for page in source.scan_digests(kind, 700) for item in page]
+        ends = [(one.type, one.from_id, one.to_id) if isinstance(one, Relationship) else None for one in sound]
+        assert [None if hint is None else (hint.type, hint.from_id, hint.to_id) for hint in hints] == ends
+    assert source._ahead is not None
+
+
+def test_a_reader_that_is_killed_costs_and_doubles_no_digest(source: SqliteBackend, path: Path) -> None:
+    found = []
+    for number, page in enumerate(source.scan_digests("memory", 700)):
+        found += [(item.id, item.digest) for item in page]
+        if number == 1:
+            os.kill(_reader(source)._process.pid, signal.SIGKILL)
+    assert source._ahead is None
+    assert found == [(one.id, digest(one)) for one in _here(path, "memory") if not isinstance(one, Corrupt)]
 
 
 def test_a_reader_that_is_killed_costs_and_doubles_no_record(source: SqliteBackend, path: Path) -> None:

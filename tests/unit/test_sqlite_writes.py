@@ -226,3 +226,28 @@ class TestMaking:
         store.drop_schema(planned)
         store.close()
         assert not os.listdir(tmp_path)  # noqa: PTH208 - a plain look at the folder
+
+
+def test_a_table_without_a_key_is_guarded_all_the_same(tmp_path: Path) -> None:
+    """Its insertion refuses nothing; a table that its client made refuses by its key."""
+    path = tmp_path / "t.db"
+    holder = hold(
+        Place(
+            name="sqlite-0.12",
+            config=BackendConfig(backend=BackendType.SQLITE, path=path, layout="0.12"),
+            shared=True,
+            folder=tmp_path,
+        )
+    )
+    for keyless in (False, True):
+        if keyless:
+            connection = writer(holder)
+            for table in ("nodes", "relationships"):
+                connection.execute(f"CREATE TABLE plain AS SELECT * FROM {table}")
+                connection.execute(f"DROP TABLE {table}")
+                connection.execute(f"ALTER TABLE plain RENAME TO {table}")
+        holder.create(memory(f"a{keyless}"))
+        before = holder.contents()
+        assert holder.send(holder.create_batch([memory(f"a{keyless}", content="other")])) is WriteOutcome.ROWS_REFUSED
+        assert holder.contents() == before
+    holder.close()
