@@ -95,6 +95,7 @@ class BoltStore:
 
     def _use(self, *, indexed: bool, unique: bool) -> None:
         """Hear which of the label's ids the store finds by an index, and keeps unique."""
+        self._say = replace(self._say, indexed=indexed)
         self._finder = Finder(self._wire, self._say, self.form, indexed=indexed)
         self._unique = unique
 

@@ -31,6 +31,8 @@ class Dialect:
     #: "" where conflicts are found anyway.
     lock: str = ""
     lock_edges: str = ""
+    #: Make the planner look a node of label {1} up by property {2}, whatever it believes of the store's size.
+    seek: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,7 @@ class Statements:
     id_property: str
     all_labels: bool
     dialect: Dialect
+    indexed: bool = False  #: whether the label's ids have an index
 
     @property
     def _label(self) -> str:
@@ -151,7 +154,8 @@ class Statements:
             at = "row.at" if wanted == "id" else f"row.at_{wanted}"
             node = self._scope(name) if scoped else f"({name})"
             return f"MATCH {node} WHERE {self._internal(name)} = {at} AND {name}.{self._id} = row.{wanted} "
-        return f"MATCH ({name}:{self._label} {{{self._id}: row.{wanted}}}) "
+        seek = self.dialect.seek.format(name, self._label, self._id) if self.indexed else ""
+        return f"MATCH ({name}:{self._label} {{{self._id}: row.{wanted}}}) {seek}"
 
     def _nodes(self, names: str, ends: Sequence[bool], *, scoped: bool = False) -> str:
         pairs = zip(names, ends, strict=True)
@@ -252,12 +256,15 @@ class Statements:
         """Make edges of ``p`` from ``c`` to ``d``, which are in the scope: a node of others is no end of ours."""
         return f"UNWIND $rows AS row {self._new_ends(ends)}{self._new_edge(shape)}{_WRITTEN}"
 
+    def lock_ends(self, *, placed: bool) -> str:
+        """→ number of nodes of the scope that were found; nobody can hang an edge on them from now on."""
+        lock = self.dialect.lock_edges.format("n")
+        return f"UNWIND $rows AS row {self._node('n', 'id', placed=placed, scoped=True)}{lock}RETURN count(n)"
+
     def guard_absent_edges(self, ends: Sequence[bool]) -> str:
-        """→ number of edges between ``c`` and ``d`` that have the id; nobody can make one from now on."""
-        lock = "".join(map(self.dialect.lock_edges.format, "cd"))
-        held = f"{lock}WITH row, c, d " if lock else ""
+        """→ number of edges between ``c`` and ``d`` that have the id."""
         found = f"MATCH (c)-[o]->(d) WHERE o.{self._id} = row.id RETURN count(o)"
-        return f"UNWIND $rows AS row {self._new_ends(ends)}{held}{found}"
+        return f"UNWIND $rows AS row {self._new_ends(ends)}{found}"
 
     def change_edges(self, ends: Sequence[bool], *, again: bool) -> str:
         """Set ``w``; ``again``: remove ``z`` first."""

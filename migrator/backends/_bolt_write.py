@@ -148,10 +148,19 @@ class Writer:
     def _guard_new_edges(self, groups: dict[tuple[tuple[bool, ...], bool], _Rows]) -> None:
         """Raise Refused where an edge with the id stands at its new place, unless it is the one that is replaced."""
         names = ("id", "c", "d", "at_c", "at_d")
+        if self._say.dialect.lock_edges:
+            self._lock_ends(groups)
         for (places, _again), rows in groups.items():
             wanted = [{name: row[name] for name in names if name in row} for row in rows]
             own = sum((row.get("a"), row.get("b")) == (row["c"], row["d"]) for row in rows)
             if self._run(self._say.guard_absent_edges(places[-2:]), {"rows": wanted}) != [[own]]:
+                raise Refused
+
+    def _lock_ends(self, groups: dict[tuple[tuple[bool, ...], bool], _Rows]) -> None:
+        """Keep others from hanging edges on the ends; Refused where one is not there: it could come with an edge."""
+        ends = {row[name] for rows in groups.values() for row in rows for name in "cd"}
+        for placed, rows in self._finder.grouped(sorted(ends)).items():
+            if self._run(self._say.lock_ends(placed=placed), {"rows": rows}) != [[len(rows)]]:
                 raise Refused
 
     def _write_edges(self, batch: Batch, places: tuple[bool, ...], rows: _Rows, *, again: bool) -> None:
