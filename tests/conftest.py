@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import engines
+from tests.figures import Figures
 from tests.neo4j_server import neo4j_server as new_neo4j_server
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 
     from tests.engines import FalkorServer
     from tests.neo4j_server import Neo4jServer
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Figures())
 
 
 def pytest_report_header() -> list[str]:
