@@ -58,15 +58,21 @@ def time_text(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").zfill(27)
 
 
+def is_python_utc(text: str) -> bool:
+    """Tell whether a text is what Python writes for an instant in UTC: but for its zone, that is canonical already."""
+    if len(text) != _PYTHON_TIME or text[10] != "T" or not text.endswith("+00:00") or not _TIME.fullmatch(text):
+        return False
+    try:
+        datetime.fromisoformat(text)  # such a day exists
+    except ValueError:
+        return False
+    return True
+
+
 @lru_cache(maxsize=8192)
 def instant_text(text: str) -> str | None:
     """Return the canonical text of the instant that a text is (see :func:`parse_time`), or None."""
-    if len(text) == _PYTHON_TIME and text[10] == "T" and text.endswith("+00:00") and _TIME.fullmatch(text):
-        # What Python writes for UTC is the canonical text already, if there is such a day.
-        try:
-            datetime.fromisoformat(text)
-        except ValueError:
-            return None
+    if is_python_utc(text):
         return text[:26] + "Z"
     moment = _parse_time_text(text)
     if moment is None:

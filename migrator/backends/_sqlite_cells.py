@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from migrator.model import MAX_DEPTH
-from migrator.times import instant_text, parse_time, time_text
+from migrator.times import instant_text, is_python_utc, parse_time, time_text
 
 if TYPE_CHECKING:
     from migrator.model import Value
@@ -73,6 +73,8 @@ def _nested_problem(value: Value, *, finite: bool, room: int) -> str:
 def stamp(value: Value) -> str | None:
     """Return the row's bookkeeping time (``YYYY-MM-DD HH:MM:SS``, UTC) of a time field's value, where it is one."""
     if type(value) is str:
+        if is_python_utc(value):
+            return f"{value[:10]} {value[11:19]}"
         text = instant_text(value)
         return None if text is None else f"{text[:10]} {text[11:19]}"
     moment = parse_time(value)
