@@ -51,6 +51,10 @@ SELECT t.entity_id, e.after_digest, t.created_seq > t.deleted_seq, e.run_id,
 FROM {table} t JOIN entries e ON e.seq = t.equal_seq JOIN entries l ON l.seq = t.open_seq
 WHERE t.kind = :kind AND t.equal_seq > t.deleted_seq AND t.entity_id IN :ids
 """
+_PAGE_BASES = """
+SELECT entity_id, created_seq > deleted_seq FROM {table}
+WHERE kind = :kind AND equal_seq > deleted_seq AND entity_id >= :after ORDER BY entity_id LIMIT :size
+"""
 _FILL_DECIDED = """
 INSERT INTO {table} SELECT kind, entity_id, max(seq) FROM applied_entries
 WHERE run_id = :run AND action <> 'changing' GROUP BY kind, entity_id
@@ -170,6 +174,13 @@ class Bases:
                 _GET_BASES, kind, ids, open=_OPEN
             )
         }
+
+    def all(self, kind: str) -> Iterator[tuple[str, bool]]:
+        """Yield (id, whether the pair created it) of every base of a kind, ordered by id, in bounded memory."""
+        after = ""
+        while not self._empty and (page := self._table.page(_PAGE_BASES, kind, after)):
+            yield from ((identity, bool(created)) for identity, created in page)
+            after = page[-1][0] + "\0"
 
 
 class Decided:

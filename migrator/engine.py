@@ -16,11 +16,13 @@ from journal.bases import Base
 from journal.chain import Entry
 from migrator.backends.base import SchemaStep
 from migrator.codec import dump_raw
+from migrator.deletions import Absent, Deletions
 from migrator.errors import ConflictFound, OutcomeUnknown, StoreRefused, StoreUnreachable
 from migrator.lease import Lease
 from migrator.model import KINDS, Corrupt, Relationship, digest
 from migrator.models import Finding, no_counts
 from migrator.plan import END_IS_MISSING, Groups, Planned, Planner, bumped_of
+from migrator.removal import Leaving
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class Run:
     scanned: Scanned
     owner: str
     target_was_empty: bool
+    absent: Absent = field(default_factory=Absent)  #: what --delete is about
     counts: dict[Kind, dict[str, int]] = field(default_factory=lambda: {kind: no_counts() for kind in KINDS})
     findings: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -164,6 +167,7 @@ class Forward:
         self._resumed = False
         self._bases: Bases | None = None
         self._read: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._leaving = Leaving(run.target)  #: dry run: edges that would have moved
         self._mangled: dict[tuple[Kind, str], Base] = {}  #: what a failed verification found of this run's own rows
 
     def __call__(self) -> None:
@@ -177,6 +181,8 @@ class Forward:
         for kind in KINDS:
             self._import(kind)
         self._all_read()
+        if any(run.absent.ids.values()):
+            Deletions(run, self._lease, resumed=self._resumed, ready=self._ready, leaving=self._leaving)()
         if self._lease is not None and self._lease.held:
             self._complete_schema()
             self._lease.barrier()
@@ -346,6 +352,8 @@ class Forward:
         if self._lease is None:
             for planned in plans:
                 run.count(kind, planned.action)
+                if group[0] == "replace" and planned.row is not None:
+                    self._leaving.let_go(planned.row)
             return
         if not self._lease.held:
             self._ready()

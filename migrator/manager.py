@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from journal import events
 from journal.store import Journal
 from migrator.checks import probe, run_unlock, run_verify, run_verify_stores
+from migrator.deletions import find_absent, refuse_suspect, refuse_too_many
 from migrator.engine import Forward, persist
 from migrator.errors import (
     ConflictFound,
@@ -32,7 +33,7 @@ from migrator.models import MigrationOptions, VerificationResult
 from migrator.places import default_journal
 from migrator.preflight import dry_run, make_run, preflight, result_of, run_validate
 from migrator.standing import began_with, kept_config, kept_options, open_run
-from migrator.stores import code_version, config_of, connect, no_secrets, open_stores, plain_config
+from migrator.stores import code_version, config_of, connect, fingerprint, no_secrets, open_stores, plain_config
 from migrator.takeback import close_left, refuse_alien_marker, rollback_lease, rollback_of, run_rollback
 from migrator.verification import refuse_failed, verification_of, verify_run
 
@@ -95,17 +96,24 @@ def run_migrate(
                 stores = open_stores(ends, source, target, "write")
         stores.source.read_ahead(digests=False)
         scanned, empty = preflight(stores, options, hooks, resuming=state is not None)
+        refuse_suspect(journal, stores, options, scanned)
         stores.source.read_ahead(digests=True)
         if journal is None:
             refuse_alien_marker(stores.target)
             journal = stack.enter_context(Journal.open(journal_path))
         run_id = str(uuid.uuid4()) if state is None else state.run_id
         run = make_run(journal, run_id, stores, options, hooks, scanned, empty=empty)
+        run.absent = find_absent(journal, stores, options, scanned, hooks, run_id)
+        refuse_too_many(run, resumed=state is not None)
         close_left(journal, stores.target, stores.target_store, hooks)
         if state is None:
             refuse_alien_marker(stores.target)
             opened = events.RunOpened(
-                source={**plain_config(source), "version": stores.source_info.version},
+                source={
+                    **plain_config(source),
+                    "version": stores.source_info.version,
+                    "fingerprint": fingerprint(stores.source_info),
+                },
                 target={
                     **plain_config(target),
                     "version": stores.target_info.version,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from migrator import urls
 from migrator.errors import UsageError
+from migrator.limits import most_deleted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,13 +116,17 @@ class MigrationOptions:
         if self.skip_duplicates and self.on_conflict != "skip":
             msg = f"skip_duplicates and on_conflict={self.on_conflict} contradict each other"
             raise UsageError(msg, hint="give one of them")
+        if self.max_delete is not None and not self.delete:
+            msg = "max_delete limits delete, which was not asked for"
+            raise UsageError(msg, hint="give --delete too, or leave --max-delete away")
+        most_deleted(self.max_delete, 0)
         if self.later:
             raise not_yet(", ".join(self.later))
 
     @property
     def later(self) -> list[str]:
         """What was chosen and comes with a later version: names of options, where one choice is meant with it."""
-        names = ("since", "delete", "max_delete", "overlap", "full_every")
+        names = ("since", "overlap", "full_every")
         return [name for name in names if getattr(self, name)] + ["on_conflict newest"] * (self.on_conflict == "newest")
 
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from journal.store import Journal
+from migrator.deletions import Absent, find_absent, refuse_suspect, too_many
 from migrator.engine import Forward, Run
-from migrator.errors import ConflictFound, StoreRefused, Unstorable
+from migrator.errors import ConflictFound, LimitHit, StoreRefused, Unstorable
 from migrator.hooks import Hooks
 from migrator.model import KINDS
 from migrator.models import MigrationResult
@@ -31,7 +32,7 @@ _WRITES_PER_SECOND = 12_000
 
 def preflight(stores: Stores, options: MigrationOptions, hooks: Hooks, *, resuming: bool) -> tuple[Scanned, bool]:
     """Scan the source and look at the target; nothing is written. Raises Unstorable, StoreRefused."""
-    scanned = scan_source(stores.source, stores.target.form, stores.batch_size(options), hooks)
+    scanned = scan_source(stores.source, stores.target.form, stores.batch_size(options), hooks, listing=options.delete)
     found = scanned.result()
     if found.problems and options.on_unstorable == "stop":
         first = found.findings[0]
@@ -116,19 +117,31 @@ def dry_run(
         if journal_path.exists():
             journal = stack.enter_context(Journal.open(journal_path, mode="read"))
             open_run(journal, stores, resume=False)
-        scanned = scan_source(stores.source, stores.target.form, stores.batch_size(options), hooks)
+        size = stores.batch_size(options)
+        scanned = scan_source(stores.source, stores.target.form, size, hooks, listing=options.delete)
         found = scanned.result()
         stopped = found.problems > 0 and options.on_unstorable == "stop"
         if not stopped:
             # What the run would meet next.
             _inventory(stores.target)
             refuse_alien_marker(stores.target, journal="" if journal is None else journal.id)
+        limit, absent = "", Absent()
+        try:
+            refuse_suspect(journal, stores, options, scanned)
+            absent = find_absent(journal, stores, options, scanned, hooks)
+        except LimitHit as error:
+            limit = error.message
         run = make_run(journal, "", stores, options, hooks, scanned, empty=False)
+        run.absent = absent
         Forward(run, None)()
+        limit = limit or too_many(run)
+        run.warnings += [limit] if limit else []
         seconds = hooks.monotonic() - started
         result = result_of(run, "dry-run", seconds=seconds, estimate=_estimate(run, seconds))
         if stopped:
             result = replace(result, exit_code=Unstorable.exit_code)
+        elif limit:
+            result = replace(result, exit_code=LimitHit.exit_code)
         elif options.on_conflict == "fail" and any(run.counts[kind]["conflict"] for kind in KINDS):
             result = replace(result, exit_code=ConflictFound.exit_code)
         return result

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from journal import events
 from journal.chain import Entry
-from migrator.backends.base import ATTACHED, Row
+from migrator.backends.base import Row
 from migrator.codec import load_raw
 from migrator.effect import effect_of
 from migrator.engine import persist, schema_steps
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Relationship, field_digests, same_value
 from migrator.models import Finding, no_counts
 from migrator.plan import bumped_of, bumped_text, digest_if_any, is_written
+from migrator.removal import Leaving, in_halves
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from migrator.lease import Lease
     from migrator.model import Kind, Record
 
-_REPLANS = 5
 _UNSURE = "cannot be told from somebody else's: its server came back without the marker, and the run found it there"
 _CHANGED_AGAIN = "changed by someone else since it was taken back"
 _THERE_AGAIN = "stands there again since it was taken back"
@@ -79,8 +79,11 @@ class Rollback:
     _statuses: dict[int, str] = field(default_factory=dict)  #: batch → its status in the journal
     _before: int = 0  #: batches up to this one are of earlier rollbacks
     _later_runs: list[str] = field(default_factory=list)  #: asked only where there were earlier rollbacks
-    #: Dry run: memory → edges at it that the run would have taken away by now.
-    _leaving: dict[str, set[str]] = field(default_factory=dict)
+    _leaving: Leaving = field(init=False)  #: what a dry run would have taken away by now
+
+    def __post_init__(self) -> None:
+        """Begin with nothing taken away."""
+        self._leaving = Leaving(self.target)
 
     def run(self, lease: Lease | None) -> None:
         """Undo the run; returns with the target durable and the journal's event written, the marker released."""
@@ -163,15 +166,11 @@ class Rollback:
             if entry.kind == kind and entry.action in actions:
                 yield entry
 
-    def _undo(self, kind: Kind, chunk: list[StoredEntry], lease: Lease | None, refusals: int = 0) -> None:
-        """Undo rows; a refused group is decided anew, and from the second refusal on in halves."""
-        for refused in self._undo_round(kind, chunk, lease):
-            if refusals >= _REPLANS and len(refused) == 1:
-                self._keep(kind, [Undo(refused[0], "retained", "others keep changing it")], lease)
-                continue
-            half = (len(refused) + 1) // 2 if refusals else len(refused)
-            for start in range(0, len(refused), half):
-                self._undo(kind, refused[start : start + half], lease, refusals + 1)
+    def _undo(self, kind: Kind, chunk: list[StoredEntry], lease: Lease | None) -> None:
+        def give_up(entry: StoredEntry) -> None:
+            self._keep(kind, [Undo(entry, "retained", "others keep changing it")], lease)
+
+        in_halves(chunk, lambda entries: self._undo_round(kind, entries, lease), give_up)
 
     def _undo_round(self, kind: Kind, entries: list[StoredEntry], lease: Lease | None) -> list[list[StoredEntry]]:
         decided = self._decide(kind, entries, dry=lease is None)
@@ -242,7 +241,7 @@ class Rollback:
         going = [undo.entry.entity_id for undo in decided if undo.operation == "delete"]
         rivals = self.journal.other_holders(self.pair, self.target_store, kind, touched)
         lacking = self._lacking_ends(decided) if kind == "relationship" else {}
-        hanging = self._staying_edges(going) if kind == "memory" else {}
+        hanging = self._leaving.staying(going) if kind == "memory" else {}
         found = []
         for undo in decided:
             identity = undo.entry.entity_id
@@ -259,31 +258,9 @@ class Rollback:
             else:
                 found.append(undo)
         if dry and kind == "relationship":
-            self._let_go(found)
-        return found
-
-    def _let_go(self, decided: list[Undo]) -> None:
-        """Remember, in a dry run, which edges would hang at their ends no more."""
-        for undo in decided:
-            if undo.operation in {"delete", "replace"} and undo.row is not None:
-                for end in self._ends(undo.row.expected) - self._ends(undo.row.new):
-                    self._leaving.setdefault(end, set()).add(undo.row.id)
-
-    def _ends(self, raw: Raw | None) -> set[str]:
-        edge = None if raw is None else self.target.form.decode("relationship", raw)
-        return {edge.from_id, edge.to_id} if isinstance(edge, Relationship) else set()
-
-    def _staying_edges(self, memories: list[str]) -> dict[str, list[str]]:
-        """Return the memories on which edges would still hang, and some of those."""
-        hubs = {memory for memory in memories if len(self._leaving.get(memory, ())) >= ATTACHED}
-        attached = self.target.attached([memory for memory in memories if memory not in hubs])
-        for hub in hubs:
-            # One more than would leave: where another edge is, it is among them.
-            attached |= self.target.attached([hub], len(self._leaving[hub]) + 1)
-        found: dict[str, list[str]] = {}
-        for memory, edges in attached.items():
-            leaving = self._leaving.get(memory, set())
-            found[memory] = [edge for edge in edges if edge not in leaving]
+            for undo in found:
+                if undo.operation in {"delete", "replace"} and undo.row is not None:
+                    self._leaving.let_go(undo.row)
         return found
 
     def _is_sure(self, entry: StoredEntry) -> bool:

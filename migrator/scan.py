@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from migrator.errors import StoreRefused
+from migrator.errors import LimitHit, StoreRefused
 from migrator.model import KINDS, Corrupt, Relationship
 from migrator.models import Finding, ValidationResult
 
@@ -30,6 +30,7 @@ class Scanned:
     quarantined: dict[Kind, dict[str, tuple[str, str]]] = field(
         default_factory=lambda: {"memory": {}, "relationship": {}}
     )
+    present: dict[Kind, set[str]] | None = None  #: every id that was read, in whatever state; where it was asked for
     read: dict[Kind, int] = field(default_factory=lambda: {"memory": 0, "relationship": 0})
     warnings: list[str] = field(default_factory=list)
 
@@ -53,13 +54,14 @@ class Scanned:
 _SCANS = 3
 
 
-def scan_source(source: Backend, form: Form, size: int, hooks: Hooks) -> Scanned:
+def scan_source(source: Backend, form: Form, size: int, hooks: Hooks, *, listing: bool = False) -> Scanned:
     """Read the whole source once and check every record against what ``form`` (the target's) can hold.
 
-    Raises StoreRefused where the source's own count is not what was read, or an id stands twice.
+    ``listing``: ``present`` is wanted, for deletions. Raises StoreRefused (LimitHit where listing) where the source's
+    own count is not what was read, StoreRefused where an id stands twice.
     """
     for _ in range(_SCANS):
-        scanned = _scan(source, form, size, hooks)
+        scanned = _scan(source, form, size, hooks, listing=listing)
         counted: dict[Kind, int] = {
             "memory": scanned.inventory.memories,
             "relationship": scanned.inventory.relationships,
@@ -67,22 +69,44 @@ def scan_source(source: Backend, form: Form, size: int, hooks: Hooks) -> Scanned
         if scanned.read == counted:
             _warn(scanned)
             return scanned
-    msg = f"the source counts {_pair(counted)}, but {_pair(scanned.read)} could be read"
-    raise StoreRefused(msg, hint="is another client writing to it? start again later; nothing was written")
+    raise _short(counted, scanned.read, listing=listing)
+
+
+def _short(counted: dict[Kind, int], read: dict[Kind, int], *, listing: bool) -> StoreRefused | LimitHit:
+    msg = f"the source counts {_pair(counted)}, but {_pair(read)} could be read"
+    hint = "is another client writing to it? start again later; nothing was written"
+    return LimitHit(msg, hint=hint) if listing else StoreRefused(msg, hint=hint)
+
+
+def counted_ids(source: Backend, size: int, hooks: Hooks) -> dict[Kind, set[str]]:
+    """Return every id of the source, in whatever state the record is; LimitHit where its count is not what was read."""
+    for _ in range(_SCANS):
+        inventory = source.inventory()
+        counted: dict[Kind, int] = {"memory": inventory.memories, "relationship": inventory.relationships}
+        read: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        present: dict[Kind, set[str]] = {kind: set() for kind in KINDS}
+        for kind in KINDS:
+            for chunk in source.scan(kind, size):
+                hooks.check()
+                present[kind].update(item.id for item in chunk)
+                read[kind] += len(chunk)
+        if read == counted:
+            return present
+    raise _short(counted, read, listing=True)
 
 
 def _pair(counts: dict[Kind, int]) -> str:
     return f"{counts['memory']} memories and {counts['relationship']} relationships"
 
 
-def _scan(source: Backend, form: Form, size: int, hooks: Hooks) -> Scanned:
+def _scan(source: Backend, form: Form, size: int, hooks: Hooks, *, listing: bool) -> Scanned:
     inventory = source.inventory()
     for kind in KINDS:
         duplicates = inventory.duplicates.get(kind, ())
         if duplicates:
             msg = f"{len(duplicates)} {kind} ids stand more than once in the source: {', '.join(duplicates[:5])}"
             raise StoreRefused(msg, hint="give each its own id, then start again; nothing was written")
-    scanned = Scanned(inventory=inventory)
+    scanned = Scanned(inventory=inventory, present={kind: set() for kind in KINDS} if listing else None)
     ids: set[str] = set()
     for record in _records(source, form, "memory", size, hooks, scanned):
         ids.add(record.id)
@@ -102,6 +126,8 @@ def _records(source: Backend, form: Form, kind: Kind, size: int, hooks: Hooks, s
     problems_of = form.problems
     for chunk in source.scan(kind, size):
         hooks.check()
+        if scanned.present is not None:
+            scanned.present[kind].update(item.id for item in chunk)
         for item in chunk:
             if isinstance(item, Corrupt):
                 quarantined[item.id] = ("", item.reason)

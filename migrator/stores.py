@@ -73,6 +73,11 @@ def store_name(info: StoreInfo) -> str:
     return f"{name}#{info.lasting_identity}" if info.lasting_identity else name
 
 
+def fingerprint(info: StoreInfo) -> dict[str, str]:
+    """Return by what a store is known again, beside its place: for the journal, as JSON values."""
+    return {"layout": info.layout, "identity": info.lasting_identity}
+
+
 def open_stores(stack: ExitStack, source: BackendConfig, target: BackendConfig, access: Access) -> Stores:
     """Open the source for reading and the target for ``access``; both are closed with ``stack``.
 

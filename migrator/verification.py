@@ -10,7 +10,7 @@ from journal.chain import Entry
 from migrator.errors import VerificationFailed
 from migrator.model import KINDS
 from migrator.models import VerificationResult, verification_counts
-from migrator.verify import Expected, InRun, expected_of, written_rows
+from migrator.verify import Expected, InRun, deleted_rows, expected_of, written_rows
 
 if TYPE_CHECKING:
     from migrator.engine import Run
@@ -40,6 +40,7 @@ def verify_run(run: Run, lease: Lease) -> VerificationResult:
         in_scope={kind: sum(run.counts[kind][key] for key in scope) for kind in KINDS},
         lease=lease if lease.held else None,
         written=lambda kind: written_rows(run.history, run.run_id, kind, run.batch_size),
+        deleted=lambda kind: deleted_rows(run.history, run.run_id, kind, run.batch_size),
         same_server=lease.proves if lease.held else lambda: run.target.identity() == opened_on,
         hooks=run.hooks,
         size=run.batch_size,

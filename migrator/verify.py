@@ -16,7 +16,7 @@ from migrator.plan import bumped_of, bumped_text, bumped_values, digest_if_any, 
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from journal.chain import StoredEntry
     from journal.store import Journal
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from migrator.model import Kind, Record
 
 _IN_SCOPE = frozenset({"created", "updated", "unchanged"})
+_DELETED = frozenset({"deleted"})
 _MANGLED = frozenset({"different", "missing"})  #: what a failed verification journalled after the write
 
 
@@ -100,6 +101,7 @@ class InRun:
         out_of_scope: Mapping[Kind, set[str]],
         in_scope: Mapping[Kind, int],
         written: Callable[[Kind], Iterator[dict[str, Expected]]],
+        deleted: Callable[[Kind], Iterator[dict[str, Expected]]],
         lease: Lease | None,
         same_server: Callable[[], bool],
         hooks: Hooks,
@@ -111,6 +113,7 @@ class InRun:
         self._out_of_scope = out_of_scope
         self._in_scope = in_scope
         self._written = written
+        self._deleted = deleted
         self._lease = lease
         self._same_server = same_server
         self._hooks = hooks
@@ -131,6 +134,9 @@ class InRun:
                 # The source lost records since they were imported: it moved on, which is no error.
                 compared = self._compare_gone(kind)
                 self._tally.changing += gone - compared
+            for chunk in self._deleted(kind):
+                self._hooks.check()
+                self._compare_deleted(kind, chunk)
         return self._tally.result()
 
     def _compare_all(self, kind: Kind) -> int:
@@ -225,6 +231,23 @@ class InRun:
         else:
             add("foreign", kind, identity, "gone from the source, and changed by someone else in the target")
 
+    def _compare_deleted(self, kind: Kind, chunk: Mapping[str, Expected]) -> None:
+        """Compare what the run deleted: it must be absent."""
+        back = self._source.lookup(kind, dict.fromkeys(chunk))
+        there = self._target.lookup(kind, dict.fromkeys(chunk))
+        for identity, entry in chunk.items():
+            raw = there.get(identity)
+            now = None if raw is None else digest_if_any(self._target.form.decode(kind, raw))
+            if identity in back:
+                self._moved(kind, identity, "there again in the source since it was deleted")
+            elif raw is None:
+                self._tally.matched += 1
+            elif now == entry.before_digest:
+                self.odd.append(Entry(kind, identity, "different", None, now))
+                self._tally.add("different", kind, identity, "was deleted, and is still there")
+            else:
+                self._tally.add("foreign", kind, identity, "made again by someone else after it had been deleted")
+
     def _echo(self, kind: Kind, record: Record) -> str | None:
         """Return the digest of the record written once more, to a scratch place: what the engine makes of it."""
         marker = None if self._lease is None else self._lease.echo_marker()
@@ -273,20 +296,28 @@ def _later_scope(
             known = {i: Expected("unchanged", None, b.digest, b.bumped) for i, b in found.items() if b.digest}
             yield known
         return
-    yield from written_rows(journal, run_id, kind, size)
+    yield from written_rows(journal, run_id, kind, size, _IN_SCOPE | _MANGLED | _DELETED)
 
 
-def written_rows(journal: Journal, run_id: str, kind: Kind, size: int) -> Iterator[dict[str, Expected]]:
-    """Yield what stands of a run's rows that are in the scope of a verification, in chunks."""
+def written_rows(
+    journal: Journal, run_id: str, kind: Kind, size: int, actions: Collection[str] = _IN_SCOPE | _MANGLED
+) -> Iterator[dict[str, Expected]]:
+    """Yield what stands of a run's rows of some actions, in chunks; by default what must be in the target."""
     chunk: dict[str, Expected] = {}
     for entry in journal.applied_entries(run_id, kind):
-        if entry.action in _IN_SCOPE | _MANGLED:
+        if entry.action in actions:
             chunk[entry.entity_id] = expected_of(entry)
         if len(chunk) >= size:
             yield chunk
             chunk = {}
     if chunk:
         yield chunk
+
+
+def deleted_rows(journal: Journal, run_id: str, kind: Kind, size: int) -> Iterator[dict[str, Expected]]:
+    """Yield what stands of a run's deletions, in chunks; nothing is read where the run made none."""
+    made = journal.state(run_id).counts().get(kind, {})
+    return written_rows(journal, run_id, kind, size, _DELETED) if made.get("deleted") else iter(())
 
 
 def _compare_later(
@@ -298,6 +329,9 @@ def _compare_later(
     there = target.lookup(kind, {identity: hints.get(identity) for identity in chunk})
     for identity, entry in chunk.items():
         raw = there.get(identity)
+        if entry.action in _DELETED:
+            _compare_deleted_later(kind, identity, tally, back=identity in sources, there=raw is not None)
+            continue
         if raw is None:
             tally.add("missing", kind, identity, "not in the target")
             continue
@@ -314,6 +348,15 @@ def _compare_later(
             tally.add("changing", kind, identity, "changed in the source since the run")
         else:
             tally.matched += 1
+
+
+def _compare_deleted_later(kind: Kind, identity: str, tally: Tally, *, back: bool, there: bool) -> None:
+    if there:
+        tally.add("foreign", kind, identity, "made again in the target since the run deleted it")
+    elif back:
+        tally.add("changing", kind, identity, "there again in the source since the run deleted it")
+    else:
+        tally.matched += 1
 
 
 def verify_stores(source: Backend, target: Backend, hooks: Hooks, size: int) -> VerificationResult:

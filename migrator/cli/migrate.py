@@ -62,8 +62,8 @@ _MOST_IN_A_BATCH = 100_000
     metavar="POLICY",
     help="Records that the target cannot hold: stop (default), quarantine.",
 )
-@click.option("--delete", is_flag=True, help="Delete what is gone in the source (not yet).")
-@click.option("--max-delete", metavar="N|N%", help="Limit of --delete (not yet).")
+@click.option("--delete", is_flag=True, help="Delete what is gone from the source and was made by memmig.")
+@click.option("--max-delete", metavar="N|N%", help="Stop before more of a kind is deleted. Default: 10%, at least 5.")
 @click.option("--overlap", metavar="TIME", help="Look back further than --since says (not yet).")
 @click.option("--full-every", metavar="TIME", help="Compare everything from time to time (not yet).")
 @click.option(

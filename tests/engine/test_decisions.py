@@ -252,7 +252,7 @@ def test_a_source_that_is_written_to_while_it_is_counted_is_counted_again(
     "options",
     [
         {"since": "2026-01-01"},
-        {"delete": True},
+        {"delete": True, "max_delete": "most"},
         {"on_conflict": "newest"},
         {"on_conflict": "nonsense"},
         {"on_unstorable": "drop"},
