@@ -47,11 +47,11 @@ WRONG = [
     ["unlock"],
     ["--config", "absent.toml", "journal", "list"],
     ["journal", "list", "--log-file", "absent/log"],
+    ["migrate", *TO, "--delete", "--max-delete", "most"],
+    ["migrate", *TO, "--max-delete", "5%"],
 ]
 NOT_YET = [
     ["migrate", *TO, "--since", "last"],
-    ["migrate", *TO, "--delete"],
-    ["migrate", *TO, "--max-delete", "5%"],
     ["migrate", *TO, "--overlap", "1h"],
     ["migrate", *TO, "--full-every", "7d"],
     ["migrate", *TO, "--profile", "x"],

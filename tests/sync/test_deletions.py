@@ -11,7 +11,7 @@ import pytest
 from journal.store import Journal
 from migrator import manager
 from migrator.backends.memory import STORES, MemoryBackend, MemoryStore
-from migrator.errors import LimitHit, StoreRefused, Unstorable, UsageError
+from migrator.errors import LimitHit, StoreRefused, Unstorable, UsageError, VerificationFailed
 from migrator.model import Corrupt, Problem
 from migrator.models import BackendConfig, BackendType, MigrationOptions
 from tests.engine.conftest import Fate, Killed, contents, edge, fill, memory
@@ -377,7 +377,7 @@ def test_a_truncated_source_stops(world: World) -> None:
 
 
 @pytest.mark.parametrize("change", [{"layout": "0.13"}, {"lasting_identity": "another database"}], ids=str)
-def test_a_swapped_source_stops_until_a_run_without_delete_took_it(world: World, change: dict[str, str]) -> None:
+def test_a_swapped_source_stops_until_a_run_without_delete_took_it(world: World, change: dict[str, Any]) -> None:
     first = world.migrate()
     opened = MemoryBackend.open
 
@@ -433,7 +433,7 @@ def test_what_others_change_under_the_batch_is_refused_and_decided_again(world: 
 
     network.before("write", others, nth=4)
     result = world.migrate(delete=True)
-    assert (deleted(result), kept_with(result).keys()) == ((1, 4), {"m6"})
+    assert (deleted(result), {*kept_with(result)}) == ((1, 4), {"m6"})
     assert "batch.refused" in {event.type for event in world.events()}
 
 
@@ -463,7 +463,7 @@ def test_a_deletion_that_did_not_hold_fails_the_verification(world: World) -> No
         world.target_store.nodes["m5"] = before[0]["m5"]
 
     network.after("barrier", undo, nth=2)
-    with pytest.raises(manager.VerificationFailed) as caught:
+    with pytest.raises(VerificationFailed) as caught:
         world.migrate(delete=True)
     assert caught.value.result.verification.different == 1
     assert contents(world.target_store) == before, "and the run is taken back"
@@ -474,7 +474,7 @@ def test_a_deletion_that_did_not_hold_is_repaired_by_a_resume(world: World) -> N
     drop(world.source_store, "m5")
     before = contents(world.target_store)
     world.network().after("barrier", lambda: world.target_store.nodes.update(m5=before[0]["m5"]), nth=2)
-    with pytest.raises(manager.VerificationFailed):
+    with pytest.raises(VerificationFailed):
         world.migrate(delete=True, rollback_on_failure=False)
     world.network()
     result = world.migrate(resume=True)
