@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from migrator.backends import _falkor_folders as folders
+from migrator.backends import _folders as folders
 from migrator.errors import StoreRefused, StoreUnreachable, TargetFull
 
 if TYPE_CHECKING:

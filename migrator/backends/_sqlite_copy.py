@@ -2,32 +2,26 @@
 
 A copy stands in a folder of its own, for nobody but us, under the system's temporary folder. It is in WAL mode and
 complete without a ``-wal``, so it is read as immutable, by a second process, too. The folder goes when it is closed;
-what a killed process left goes when the next copy is made, known by a lock that nobody holds any more.
+what a killed process left goes when the next copy is made.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import os
 import shutil
 import sqlite3
-import tempfile
-import time
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from migrator.backends import _folders as folders
 from migrator.backends import _sqlite_file as files
 from migrator.errors import StoreUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-_PREFIX = "memmig-sqlite-"
-#: A folder younger than this may be one that is not locked yet.
-_YOUNG_SECONDS = 60
 _ATTEMPTS = 5
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CANNOT_WRITE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
@@ -37,31 +31,12 @@ class Copy:
     """A folder with room for one copy, at ``path``. Locked as long as it lives."""
 
     def __init__(self) -> None:
-        _sweep()
-        self._folder = tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True)
-        self.path = Path(self._folder.name) / "copy.db"
-        self._handle = os.open(self._folder.name, os.O_RDONLY | os.O_CLOEXEC)
-        with contextlib.suppress(OSError):
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._folder = folders.make()
+        self.path = self._folder / "copy.db"
 
     def close(self) -> None:
-        """Remove it. To be called once; never raises."""
-        self._folder.cleanup()
-        os.close(self._handle)
-
-
-def _sweep() -> None:
-    """Remove the folders of processes that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                found = os.fstat(handle)
-                if found.st_uid == os.geteuid() and found.st_mtime < time.time() - _YOUNG_SECONDS:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(folder, ignore_errors=True)
-            finally:
-                os.close(handle)
+        """Remove it. Never raises."""
+        folders.remove(self._folder)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from migrator.backends import _falkor_embedded as embedded
-from migrator.backends import _falkor_folders as folders
+from migrator.backends import _folders as folders
 from migrator.backends._falkor import FalkorStore
 from migrator.backends._falkor_lock import PathLock
 from migrator.backends._falkor_wire import Wire

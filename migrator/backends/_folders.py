@@ -1,6 +1,6 @@
 """Temporary folders that a killed process leaves behind, and that the next one takes away.
 
-In each stands a file ``owner``, locked by flock for as long as memmig or the server that inherited it lives, in
+In each stands a file ``owner``, locked by flock for as long as memmig, or a server that inherited it, lives, in
 whatever container: process ids prove nothing where several share a folder for temporary files.
 """
 
@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_PREFIX = "memmig-lite-"
+_PREFIX = "memmig-"
 _OWNER = "owner"
 _NEW_SECONDS = 60.0  #: one so young may be about to be locked
 
