@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 from uuid import uuid4
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from journal import audit, lock, reader, schema, state, tables
 from journal.bases import Bases, Decided, Repeated, later_writers
-from journal.chain import NO_HASH, Entry, entry_rows, event_hash, rows_digest
+from journal.chain import Entry, entry_rows, rows_digest
 from journal.engine import Database, looks_foreign
 from journal.errors import JournalDamaged, JournalLocked, JournalNotWritable, MemmigError, NoSuchRun
-from journal.events import Event, JournalCreated, Planned, RunOpened, to_payload
+from journal.events import Event, JournalCreated, Planned, RunOpened
+from journal.writing import Tip, columns_of, insert_entries, insert_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from sqlalchemy import Connection, Table
+    from sqlalchemy import Connection
 
     from journal.audit import CheckReport
     from journal.chain import EntryRow, StoredEntry
@@ -132,8 +133,8 @@ class Journal:
 
     def _load(self) -> None:
         rows = self._database.rows(select(tables.events).order_by(tables.events.c.seq.desc()).limit(1))
-        self._tip: tuple[int, str] = (rows[0][0], rows[0][7]) if rows else (0, NO_HASH)
-        self._last_entry: int = self._database.rows(select(func.max(tables.entries.c.seq)))[0][0] or 0
+        entry = self._database.rows(select(func.max(tables.entries.c.seq)))[0][0] or 0
+        self._tip = Tip(seq=rows[0][0], hash=rows[0][7], entry=entry) if rows else Tip()
         first = self._database.rows(select(tables.events).where(tables.events.c.seq == 1))
         if first:
             event = reader.stored_event(tuple(first[0])).event
@@ -177,7 +178,6 @@ class Journal:
             raise
         self._tip = tip
         self._versions[run_id] = version
-        self._last_entry += len(rows)
         if any(isinstance(event, RunOpened) for event in events):
             self._opened = None
 
@@ -197,23 +197,12 @@ class Journal:
 
     def _insert(
         self, connection: Connection, run_id: str, events: Sequence[Event], rows: list[EntryRow]
-    ) -> tuple[tuple[int, str], int]:
-        version = self._version(connection, run_id)
-        seq, previous = self._tip
-        recorded_at = self._clock().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    ) -> tuple[Tip, int]:
+        version, tip, at = self._version(connection, run_id), self._tip, self._clock()
         for event in events:
-            seq, version = seq + 1, version + 1
-            payload = to_payload(event).decode()
-            columns = (seq, run_id, version, event.type, event.type_version, recorded_at, payload)
-            previous = event_hash(previous, columns)
-            connection.exec_driver_sql(_insert_sql(tables.events), (*columns, previous))
-            self._project(connection, run_id, event)
-        if rows:
-            first = self._last_entry + 1
-            connection.exec_driver_sql(
-                _insert_sql(tables.entries), [(number, *row) for number, row in enumerate(rows, first)]
-            )
-        return (seq, previous), version
+            version += 1
+            tip = insert_event(connection, tip, columns_of(run_id, version, event, at), event)
+        return insert_entries(connection, tip, rows), version
 
     def _version(self, connection: Connection, run_id: str) -> int:
         known = self._versions.get(run_id)
@@ -221,20 +210,6 @@ class Journal:
             query = select(func.max(tables.events.c.version)).where(tables.events.c.run_id == run_id)
             known = connection.execute(query).scalar() or 0
         return known
-
-    def _project(self, connection: Connection, run_id: str, event: Event) -> None:
-        if isinstance(event, Planned):
-            values = (
-                *(run_id, event.batch, event.phase, event.kind, event.operation, event.shape, event.rows, event.digest),
-                *(event.writes, state.planned_status(event), self._last_entry + 1),
-            )
-            connection.exec_driver_sql(_insert_sql(tables.batches), values)
-        table = tables.batches
-        for number, status in state.outcomes(event):
-            named = update(table).where(table.c.run_id == run_id, table.c.batch == number).values(status=status)
-            if connection.execute(named).rowcount != 1:
-                msg = f"run {run_id} never planned a batch {number}"
-                raise ValueError(msg)
 
     # --- reading --------------------------------------------------------------------------------------------------
 
@@ -346,14 +321,3 @@ class Journal:
     def backup(self, place: Path | str) -> None:
         """Write a complete copy (0600) of the journal; JournalNotWritable (43) where something stands there."""
         self._database.copy_to(Path(place))
-
-
-_SQL: dict[str, str] = {}
-
-
-def _insert_sql(table: Table) -> str:
-    """Return the statement for a whole row, which the driver takes as a tuple: a third of the cost of dictionaries."""
-    if table.name not in _SQL:
-        names = ", ".join(column.name for column in table.c)
-        _SQL[table.name] = f"INSERT INTO {table.name} ({names}) VALUES ({', '.join('?' * len(table.c))})"
-    return _SQL[table.name]
