@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from journal.bases import Base, Bases
     from journal.chain import Entry, StoredEntry, entries_digest
     from journal.events import Event, StoredEvent
+    from journal.prune import Keep, PruneReport
     from journal.state import BatchState, RunState, fold
     from journal.store import Journal
 
@@ -24,6 +25,8 @@ _HOMES = {
     "Entry": "chain",
     "Event": "events",
     "Journal": "store",
+    "Keep": "prune",
+    "PruneReport": "prune",
     "RunState": "state",
     "StoredEntry": "chain",
     "StoredEvent": "events",
@@ -51,6 +54,8 @@ __all__ = [
     "Entry",
     "Event",
     "Journal",
+    "Keep",
+    "PruneReport",
     "RunState",
     "StoredEntry",
     "StoredEvent",

@@ -45,6 +45,11 @@ FROM (
 ) AS standing
 GROUP BY kind, entity_id
 """
+#: The columns of that table, in the order in which they are filled.
+_BASE_SEQS = ("equal_seq", "created_seq", "deleted_seq", "open_seq", "last_seq")
+_PAGE_SEQS = """
+SELECT * FROM {table} WHERE (kind, entity_id) > (:kind, :after) ORDER BY kind, entity_id LIMIT :size
+"""
 _GET_BASES = """
 SELECT t.entity_id, e.after_digest, t.created_seq > t.deleted_seq, e.run_id,
     CASE WHEN l.action IN {open} THEN l.action END, e.bumped
@@ -154,7 +159,7 @@ class Bases:
 
     def __init__(self, database: Database, name: str, runs: Sequence[str]) -> None:
         """Answer for these runs of the pair, by a temporary table of this name."""
-        columns = "equal_seq INTEGER, created_seq INTEGER, deleted_seq INTEGER, open_seq INTEGER, last_seq INTEGER"
+        columns = ", ".join(f"{name} INTEGER" for name in _BASE_SEQS)
         self._empty = not runs
         self._table = _IdTable(database, name, columns, _FILL_BASES, runs=list(runs))
 
@@ -181,6 +186,14 @@ class Bases:
         while not self._empty and (page := self._table.page(_PAGE_BASES, kind, after)):
             yield from ((identity, bool(created)) for identity, created in page)
             after = page[-1][0] + "\0"
+
+    def seqs(self) -> Iterator[int]:
+        """Yield the places of all entries that the answers rest on; some twice."""
+        kind = after = ""
+        while not self._empty and (page := self._table.page(_PAGE_SEQS, kind, after)):
+            for _, _, *found in page:
+                yield from filter(None, found)
+            kind, after = page[-1][:2]
 
 
 class Decided:

@@ -40,6 +40,8 @@ _WRITE_PRAGMAS = (
     # INSERT OR REPLACE deletes; without this it would do so behind the back of the append-only triggers.
     "PRAGMA recursive_triggers=ON",
 )
+#: A file that is made whole or not at all needs no log to roll it back.
+_NEW_PRAGMAS = ("PRAGMA journal_mode=OFF", "PRAGMA synchronous=FULL", "PRAGMA recursive_triggers=ON")
 #: Bytes of a temporary table in memory before it goes to a file.
 _CACHE_PRAGMAS = ("PRAGMA temp_store=FILE", "PRAGMA cache_size=-16000")
 _ATTEMPTS = 5
@@ -106,6 +108,36 @@ def looks_foreign(path: Path) -> bool:
     with translated(path), closing(sqlite3.connect(_uri(path, "mode=ro&immutable=1"), uri=True)) as connection:
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     return bool(names) and "events" not in names
+
+
+@contextmanager
+def new_file(place: Path) -> Iterator[Connection]:
+    """Make a database (0600) in one transaction; it is one file, and on disk, when the block ends.
+
+    What stands at the place, such as an attempt that was killed, is replaced. Nothing stays of a block that raises.
+    """
+    with translated(place):
+        place.unlink(missing_ok=True)
+        os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        made = _engine(place, "mode=rw", _NEW_PRAGMAS, "BEGIN IMMEDIATE")
+        try:
+            with made.begin() as connection:
+                yield connection
+            made.dispose()
+            _sync(place)
+        except BaseException:
+            place.unlink(missing_ok=True)
+            raise
+        finally:
+            made.dispose()
+
+
+def _sync(place: Path) -> None:
+    handle = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class Database:
@@ -229,6 +261,26 @@ class Database:
                     place.hardlink_to(unfinished)
             finally:
                 unfinished.unlink(missing_ok=True)
+
+    def end_log(self) -> None:
+        """Bring everything into the one file, so that its log can never be taken for that of a file in its place.
+
+        JournalLocked (40) while somebody reads it; it may still be written, but must be opened anew for that.
+        """
+        with translated(self.path):
+            # SQLite leaves WAL mode only where no other connection is open, and removes the log then.
+            mode = self._driver().execute("PRAGMA journal_mode=DELETE").fetchone()[0]
+        if mode != "delete":
+            msg = f"the journal {self.path} is being read by another program"
+            raise JournalLocked(msg, hint="end it and try again")
+
+    def replace_file(self, made: Path) -> None:
+        """Put another database in this one's place: after a crash it is the old one or the new one. Closes it."""
+        self.end_log()
+        self.close()
+        with translated(self.path):
+            made.replace(self.path)
+            _sync(self.path.parent)
 
     def _driver(self) -> sqlite3.Connection:
         driver = self._connection.connection.driver_connection

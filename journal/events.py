@@ -38,6 +38,15 @@ class JournalCreated(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JournalAnchored(JournalCreated):
+    """The first event of a journal that was pruned: where the hash chain ended that it goes on from."""
+
+    type: ClassVar[str] = "journal.anchored"
+    seq: int  #: of the old journal's last event
+    anchor: str  #: that event's hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOpened(Event):
     """A run begins. Nothing has been read for it yet."""
 
@@ -239,10 +248,19 @@ class RollbackFinished(Event):
     retained: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPruned(Event):
+    """Most entries of the run are gone, and all before-images that a rollback needs: it stands as it is."""
+
+    type: ClassVar[str] = "run.pruned"
+    counts: dict[str, Json]  #: phase → kind → action → number of applied entries before it
+
+
 EVENT_TYPES: dict[str, type[Event]] = {
     event.type: event
     for event in (
         JournalCreated,
+        JournalAnchored,
         RunOpened,
         SchemaPlanned,
         SchemaApplied,
@@ -262,6 +280,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
         RollbackApplied,
         RollbackRefused,
         RollbackFinished,
+        RunPruned,
     )
 }
 

@@ -65,6 +65,7 @@ class RunState:
     rollback_from: int = 0  #: highest batch number planned before the latest rollback
     rollback_finished: ev.RollbackFinished | None = None  #: of the latest rollback
     rollback_finished_at: datetime | None = None
+    pruned: ev.RunPruned | None = None  #: its batches and entries are only what later runs need of it
 
     @property
     def last_applied(self) -> int:
@@ -89,6 +90,9 @@ class RunState:
 
     def counts(self, phase: ev.Phase = "forward") -> dict[str, dict[str, int]]:
         """Return {kind: {action: number of entries}} over the applied batches of a phase."""
+        if self.pruned is not None:
+            known: dict[str, dict[str, int]] = self.pruned.counts.get(phase, {})
+            return known
         found: dict[str, dict[str, int]] = {}
         for batch in self.batches.values():
             if batch.phase == phase and batch.status == "applied":
@@ -201,6 +205,10 @@ def _rollback_finished(state: RunState, event: ev.RollbackFinished, at: datetime
     state.rollback_finished, state.rollback_finished_at = event, at
 
 
+def _pruned(state: RunState, event: ev.RunPruned, _at: datetime) -> None:
+    state.pruned = event
+
+
 _HANDLERS: dict[type[ev.Event], Callable[[RunState, Any, datetime], None]] = {
     ev.RunOpened: _opened,
     ev.SchemaPlanned: _schema_planned,
@@ -219,6 +227,7 @@ _HANDLERS: dict[type[ev.Event], Callable[[RunState, Any, datetime], None]] = {
     ev.RunFinished: _finished,
     ev.RollbackOpened: _rollback_opened,
     ev.RollbackFinished: _rollback_finished,
+    ev.RunPruned: _pruned,
 }
 
 

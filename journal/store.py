@@ -10,12 +10,12 @@ from uuid import uuid4
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
-from journal import audit, lock, reader, schema, state, tables
+from journal import audit, lock, prune, reader, schema, state, tables
 from journal.bases import Bases, Decided, Repeated, later_writers
 from journal.chain import Entry, entry_rows, rows_digest
 from journal.engine import Database, looks_foreign
 from journal.errors import JournalDamaged, JournalLocked, JournalNotWritable, MemmigError, NoSuchRun
-from journal.events import Event, JournalCreated, Planned, RunOpened
+from journal.events import Event, JournalAnchored, JournalCreated, Planned, RunOpened
 from journal.writing import Tip, columns_of, insert_entries, insert_event
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from journal.audit import CheckReport
     from journal.chain import EntryRow, StoredEntry
     from journal.events import Phase, StoredEvent
+    from journal.prune import Keep, PruneReport
     from journal.reader import Order
     from journal.state import BatchStatus, RunState
 
@@ -317,6 +318,36 @@ class Journal:
     def check(self) -> CheckReport:
         """Check the whole journal, changing nothing."""
         return audit.check(self._database)
+
+    def whole(self, run_id: str) -> RunState:
+        """Return the state of a run whose entries are all here; NoSuchRun (52) where it was pruned."""
+        found = self.state(run_id)
+        if found.pruned is not None:
+            msg = f"run {found.run_id} was pruned: the journal holds no longer what it wrote and what was there before"
+            raise NoSuchRun(msg, hint="a copy of the journal from before (memmig journal backup) still knows it")
+        return found
+
+    def prune(self, keep: Keep, *, dry_run: bool = False) -> PruneReport:
+        """Leave out what no later run needs (``journal.prune``); with ``dry_run`` only say what that would be.
+
+        The new file is checked and on disk before it takes the place of the old one, in one step; nothing is written
+        where nothing goes. JournalDamaged (41) for a journal that is not whole, JournalLocked (40) where somebody reads
+        it. The journal is closed when something was written.
+        """
+        plan = prune.plan(self._database, keep)
+        if dry_run or not plan.newly:
+            return plan.report
+        made = self.path.with_name(self.path.name + ".pruned")
+        anchor = JournalAnchored(journal_id=self.id, seq=self._tip.seq, anchor=self._tip.hash)
+        prune.write(self._database, made, plan, anchor, self._clock())
+        try:
+            prune.check(made, plan.report)
+            self._database.replace_file(made)
+        except BaseException:
+            made.unlink(missing_ok=True)
+            raise
+        self.close()
+        return plan.report
 
     def backup(self, place: Path | str) -> None:
         """Write a complete copy (0600) of the journal; JournalNotWritable (43) where something stands there."""

@@ -32,7 +32,7 @@ def run_verify(
     with ExitStack() as stack:
         journal = stack.enter_context(open_journal(journal_path, read=True))
         run_id = journal.resolve(run_id)
-        state = journal.state(run_id)
+        state = journal.whole(run_id)
         if state.opened is None:
             msg = f"run {run_id} never began"
             raise NoSuchRun(msg, hint="`memmig journal list` shows the runs")

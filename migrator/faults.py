@@ -4,8 +4,9 @@
 or after the HIT-th time that the point NAME is passed. ``MEMMIG_FAULT_COUNT=FILE`` appends a line for every point that
 is passed: process id, and the point's names.
 
-A point is a step of the target (``STEPS``), or ``journal.`` and the type of an event that is appended to the journal
-(``journal.batch.planned``); ``any`` is each of them. What only the driver sees, such as half a request, is no point.
+A point is a step of the target (``STEPS``), ``journal.`` and the type of an event that is appended to the journal
+(``journal.batch.planned``), or ``prune.`` and a step of its pruning (``PRUNE_STEPS``); ``any`` is each of them. What
+only the driver sees, such as half a request, is no point.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from journal import prune
+from journal.engine import Database
 from journal.store import Journal
 from migrator.backends import registry
 from migrator.errors import UsageError
@@ -35,6 +38,9 @@ ANY = "any"
 
 #: What a target is asked to do that changes it, or after which the engine believes something.
 STEPS = frozenset({"open", "swap_marker", "write", "barrier", "apply_schema", "drop_schema", "close"})
+
+#: Of ``journal.prune``, and of the database that it replaces.
+PRUNE_STEPS = {"write": prune, "check": prune, "end_log": Database, "replace_file": Database}
 
 _FORM = re.compile(r"(?P<name>[a-z_.]+):(?P<hit>[1-9][0-9]*)(:(?P<when>before|after)(:(?P<how>kill|stop))?)?")
 _SIGNALS = {None: signal.SIGKILL, "kill": signal.SIGKILL, "stop": signal.SIGSTOP}
@@ -115,5 +121,10 @@ def install(environment: Mapping[str, str]) -> None:
         names = [f"journal.{event.type}" for event in events]
         points.around(names, lambda: append(self, run_id, *events, entries=entries))
 
+    def passed(step: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: points.around((f"prune.{step}",), lambda: inner(*args, **kwargs))
+
+    for step, owner in PRUNE_STEPS.items():
+        setattr(owner, step, passed(step, getattr(owner, step)))
     registry.open_backend = opened
     Journal.append = appended  # type: ignore[method-assign] # the one wrapper that has to know of every journal

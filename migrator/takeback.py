@@ -70,10 +70,13 @@ def run_rollback(
     hooks = hooks or Hooks()
     with open_journal(journal_path, read=dry_run) as journal:
         run_id = journal.resolve(run_id)
+        journal.whole(run_id)
         later = journal.later_writers(run_id)
         if later and not cascade:
             msg = f"later runs wrote the same ids: {', '.join(later)}"
             raise RollbackRefused(msg, hint="roll those back first, or all of them with --cascade")
+        for one in later:
+            journal.whole(one)
         for one in reversed(later):
             _roll_back_one(journal, one, hooks, secrets, dry_run=dry_run, force=force)
         return _roll_back_one(journal, run_id, hooks, secrets, dry_run=dry_run, force=force)

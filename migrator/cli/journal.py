@@ -17,7 +17,7 @@ from migrator.cli.options import global_options, settings
 from migrator.cli.output import escape, shorten
 from migrator.cli.runner import output_of
 from migrator.errors import JournalDamaged, NoSuchRun, UsageError
-from migrator.models import no_counts, not_yet
+from migrator.models import no_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,7 @@ _COMMANDS = {
     "export": (_HERE, "export", "Events and entries as JSON lines."),
     "check": (_HERE, "check", "Check the whole journal."),
     "backup": (_HERE, "backup", "Write a complete copy."),
-    "prune": (_HERE, "prune", "Drop what is not needed any more (not yet)."),
+    "prune": ("migrator.cli.prune", "prune", "Drop what is not needed any more."),
 }
 
 
@@ -55,7 +55,7 @@ _COMMANDS = {
 @global_options
 @click.pass_context
 def journal(ctx: click.Context) -> None:
-    """Look into the journal. Nothing here changes it; plain SQL can read it, too."""
+    """Look into the journal. Nothing here but prune changes it; plain SQL can read it, too."""
     if ctx.invoked_subcommand is None:
         message = "the journal's command is missing"
         raise UsageError(message, hint=f"one of {', '.join(_COMMANDS)}; see memmig journal --help")
@@ -86,6 +86,7 @@ def run_document(state: RunState) -> dict[str, Any]:
     return {
         "run_id": state.run_id,
         "status": state.status,
+        "pruned": state.pruned is not None,
         "source": None if opened is None else urls.show(opened.source),
         "target": None if opened is None else urls.show(opened.target),
         "started_at": None if state.opened_at is None else state.opened_at.isoformat(),
@@ -98,7 +99,7 @@ def run_document(state: RunState) -> dict[str, Any]:
 def _describe(output: Output, run: dict[str, Any]) -> None:
     output.line(f"{escape(run['run_id'])}")
     when = str(run["started_at"] or "?")[:19].replace("T", " ")
-    output.line(f"  {run['status']}, began {when} UTC", indent=4)
+    output.line(f"  {run['status']}{', pruned' if run['pruned'] else ''}, began {when} UTC", indent=4)
     output.line(f"  from {escape(str(run['source']))}", indent=4)
     output.line(f"  to {escape(str(run['target']))}", indent=4)
     for kind in ("memories", "relationships"):
@@ -330,12 +331,3 @@ def backup(ctx: click.Context, /, place: Path) -> int:
             output.document({"file": str(place)})
         output.line(f"the journal is copied to {escape(str(place))}")
     return 0
-
-
-@click.command(cls=Command, codes=_CODES)
-@click.argument("words", nargs=-1)
-@global_options
-def prune(words: tuple[str, ...]) -> int:  # noqa: ARG001 - accepted, so that the answer is "not yet"
-    """Drop what no rollback and no later run needs any more (not yet)."""
-    what = "memmig journal prune"
-    raise not_yet(what)

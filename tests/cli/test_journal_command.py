@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Memmig
 
-LIST_KEYS = {"run_id", "status", "source", "target", "started_at", "finished_at", "memories", "relationships"}
+LIST_KEYS = {"run_id", "status", "pruned", "source", "target", "started_at", "finished_at", "memories", "relationships"}
 
 
 @pytest.fixture

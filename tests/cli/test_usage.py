@@ -44,6 +44,8 @@ WRONG = [
     ["verify", "1234", *TO],
     ["rollback"],
     ["journal", "find"],
+    ["journal", "prune"],
+    *(["journal", "prune", "--keep", one] for one in ("", "d", "-1", "90 days", "1.5d", "99999999999d", "\u0663")),
     ["unlock"],
     ["--config", "absent.toml", "journal", "list"],
     ["journal", "list", "--log-file", "absent/log"],
@@ -56,7 +58,6 @@ NOT_YET = [
     ["migrate", *TO, "--full-every", "7d"],
     ["migrate", *TO, "--profile", "x"],
     ["migrate", *TO, "--on-conflict", "newest"],
-    ["journal", "prune"],
     ["profile", "list"],
     ["profile", "check", "x"],
 ]
