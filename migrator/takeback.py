@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from journal import events
@@ -13,9 +14,11 @@ from migrator.lease import Lease
 from migrator.model import KINDS
 from migrator.models import MigrationResult
 from migrator.rollback import Rollback
+from migrator.scan import MAX_FINDINGS
 from migrator.stores import config_of, connect, no_secrets, owner_of, store_name
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from migrator.backends.base import Backend, StoreInfo
@@ -65,21 +68,52 @@ def run_rollback(
 ) -> MigrationResult:
     """Undo exactly what a run did. Rolling back twice equals once.
 
-    Raises RollbackRefused where later runs wrote the same ids, unless ``cascade`` takes those back first.
+    Raises RollbackRefused where later runs wrote the same ids, unless ``cascade`` takes those back first, newest first.
+    The result is that of the named run; what was retained of the others is among its findings.
     """
     hooks = hooks or Hooks()
     with open_journal(journal_path, read=dry_run) as journal:
         run_id = journal.resolve(run_id)
         journal.whole(run_id)
-        later = journal.later_writers(run_id)
+        later = _in_the_way(journal, run_id)
         if later and not cascade:
             msg = f"later runs wrote the same ids: {', '.join(later)}"
             raise RollbackRefused(msg, hint="roll those back first, or all of them with --cascade")
         for one in later:
             journal.whole(one)
-        for one in reversed(later):
+        done = [
             _roll_back_one(journal, one, hooks, secrets, dry_run=dry_run, force=force)
-        return _roll_back_one(journal, run_id, hooks, secrets, dry_run=dry_run, force=force)
+            for one in (*reversed(later), run_id)
+        ]
+        return _together(done)
+
+
+def _in_the_way(journal: Journal, run_id: str) -> list[str]:
+    """Return the later runs that wrote the same ids, those that wrote the ids of these, and so on; oldest first."""
+    found: set[str] = set()
+    asked = [run_id]
+    while asked:
+        new = set(journal.later_writers(asked.pop())) - found
+        found |= new
+        asked += new
+    return [state.run_id for state in journal.runs() if state.run_id in found]
+
+
+def _together(results: Sequence[MigrationResult]) -> MigrationResult:
+    """Return the last result with what has to be known of the others, which were taken back before it."""
+    *earlier, last = results
+    if not earlier:
+        return last
+    names = ", ".join(result.run_id for result in earlier)
+    said = f"taken back first: {names}"
+    if last.status == "dry-run":
+        said = f"would be taken back first, and stand in what was counted here: {names}"
+    return replace(
+        last,
+        warnings=(*last.warnings, said),
+        findings=tuple(finding for result in (last, *earlier) for finding in result.findings)[:MAX_FINDINGS],
+        exit_code=max(result.exit_code for result in results),
+    )
 
 
 def open_journal(path: Path, *, read: bool) -> Journal:

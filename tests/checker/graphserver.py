@@ -139,8 +139,9 @@ class Graph:
         return self.read("CALL db.constraints()")
 
     def ready_for_edges(self) -> None:
-        """Make the index by which the ends of edges are found."""
-        self.write("CREATE INDEX FOR (m:Memory) ON (m.id)")
+        """Make the index by which the ends of edges are found, where there is none."""
+        if not any("Memory" in row for row in self.indexes()):
+            self.write("CREATE INDEX FOR (m:Memory) ON (m.id)")
 
     def _make_exact(self, match: str, found: dict[int, dict[str, Any]]) -> None:
         """Put the exact floats in place: the engine prints 15 digits, but subtracts exactly, and the rest is short."""
