@@ -1,4 +1,4 @@
-"""How Neo4j carries out what is sent for each batch: by seeking, even where it was planned while the store was empty."""
+"""How Neo4j carries out what each batch sends: by seeking, even where it was planned while the store was empty."""
 
 from __future__ import annotations
 
