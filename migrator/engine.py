@@ -7,6 +7,7 @@ ids that this run has already decided.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from journal.chain import Entry
 from migrator.backends.base import SchemaStep
 from migrator.codec import dump_raw
 from migrator.deletions import Absent, Deletions
-from migrator.errors import ConflictFound, OutcomeUnknown, StoreRefused, StoreUnreachable
+from migrator.errors import ConflictFound, MemmigError, OutcomeUnknown, StoreRefused, StoreUnreachable
 from migrator.lease import Lease
 from migrator.model import KINDS, Corrupt, Relationship, digest
 from migrator.models import Finding, no_counts
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from journal.bases import Bases
     from journal.state import RunState
     from journal.store import Journal
-    from migrator.backends.base import Backend, Operation, Raw
+    from migrator.backends.base import Backend, Operation, Raw, Row
     from migrator.hooks import Hooks
     from migrator.model import Kind, Record
     from migrator.models import MigrationOptions
@@ -168,6 +169,7 @@ class Forward:
         self._bases: Bases | None = None
         self._read: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._leaving = Leaving(run.target)  #: dry run: edges that would have moved
+        self._flying: tuple[Kind, list[Planned], Callable[[], bool]] | None = None  #: the batch on its way
         self._mangled: dict[tuple[Kind, str], Base] = {}  #: what a failed verification found of this run's own rows
 
     def __call__(self) -> None:
@@ -178,8 +180,12 @@ class Forward:
         if run.journal is not None:
             self._bases = run.journal.bases(run.pair, exclude=run.run_id)
         run.reset()
-        for kind in KINDS:
-            self._import(kind)
+        try:
+            for kind in KINDS:
+                self._import(kind)
+        except BaseException:
+            self._journal_flying()
+            raise
         self._all_read()
         if any(run.absent.ids.values()):
             Deletions(run, self._lease, resumed=self._resumed, ready=self._ready, leaving=self._leaving)()
@@ -221,6 +227,7 @@ class Forward:
         for group, rest in groups.flush():
             run.hooks.check()
             self._write(kind, group, rest)
+        self._land()
 
     def _all_read(self) -> None:
         """Refuse to end where less was read than the source says that it holds; say so where it holds less now."""
@@ -266,8 +273,7 @@ class Forward:
                 problems = [item] if isinstance(item, Corrupt) else run.target.form.problems(item)
                 if problems:
                     reason = f"changed in the source during the run, cannot be stored: {problems[0].reason}"
-                    if self._lease is not None:
-                        self._lease.note(kind, [Entry(kind, item.id, "changing", None, None, None, None, reason, None)])
+                    self._journal(kind, [Entry(kind, item.id, "changing", None, None, None, None, reason, None)])
                     run.count(kind, "skipped")
                     run.find(kind, item.id, "changing", "", reason)
                     continue
@@ -328,14 +334,16 @@ class Forward:
             entries.append(Entry(kind, item.id, "quarantined", None, source_digest, dump_raw(raw), None, text, None))
             run.count(kind, "quarantined")
             run.find(kind, item.id, "quarantined", name, reason)
-        if self._lease is not None:
+        self._journal(kind, entries)
+
+    def _journal(self, kind: Kind, entries: list[Entry]) -> None:
+        if self._lease is not None and entries:
+            self._land()
             self._lease.note(kind, entries)
 
     def _note(self, kind: Kind, notes: list[Planned]) -> None:
         run = self._run
-        entries = [planned.entry for planned in notes if planned.entry is not None]
-        if self._lease is not None:
-            self._lease.note(kind, entries)
+        self._journal(kind, [planned.entry for planned in notes if planned.entry is not None])
         for planned in notes:
             run.count(kind, planned.action)
             if planned.action in {"conflict", "foreign"}:
@@ -357,7 +365,27 @@ class Forward:
             return
         if not self._lease.held:
             self._ready()
-        self._send(kind, group, plans, refusals=0)
+        self._land()
+        if run.target.overlaps and run.target_was_empty and not self._resumed:
+            # Nothing is looked up in the target, so the next batch can be planned while it works on this one.
+            self._flying = kind, plans, self._lease.send_meanwhile(kind, group, *_rows_and_entries(plans))
+        else:
+            self._send(kind, group, plans, refusals=0)
+
+    def _land(self) -> None:
+        """Wait for the batch on its way, and journal its outcome."""
+        flying, self._flying = self._flying, None
+        if flying is not None:
+            kind, plans, outcome = flying
+            self._settled(kind, plans, refusals=0, applied=outcome())
+
+    def _journal_flying(self) -> None:
+        """Journal the outcome of the batch on its way, if that can be had, as the run is about to end."""
+        flying, self._flying = self._flying, None
+        with suppress(MemmigError):
+            if flying is not None and flying[-1]():
+                for planned in flying[1]:
+                    self._run.count(flying[0], planned.action)
 
     def _send(self, kind: Kind, group: tuple[Operation, str], plans: list[Planned], refusals: int) -> None:
         """Send a batch; a refused one is planned anew, and from the second refusal on in halves.
@@ -365,9 +393,11 @@ class Forward:
         So one row that others keep changing, or that cannot be explained, does not keep its whole batch back.
         """
         assert self._lease is not None  # noqa: S101 - only a run that writes comes here
-        rows = [planned.row for planned in plans if planned.row is not None]
-        entries = [planned.entry for planned in plans if planned.entry is not None]
-        if self._lease.send(kind, group, rows, entries):
+        applied = self._lease.send(kind, group, *_rows_and_entries(plans))
+        self._settled(kind, plans, refusals, applied=applied)
+
+    def _settled(self, kind: Kind, plans: list[Planned], refusals: int, *, applied: bool) -> None:
+        if applied:
             for planned in plans:
                 self._run.count(kind, planned.action)
         elif refusals >= _REPLANS and len(plans) == 1:
@@ -448,6 +478,10 @@ def schema_steps(state: RunState) -> list[SchemaStep]:
     pending = [step for step in state.schema_pending if not step.get("after_load")]
     steps = {step["name"]: SchemaStep(**step) for step in [*state.schema_applied, *pending]}
     return list(steps.values())
+
+
+def _rows_and_entries(plans: list[Planned]) -> tuple[list[Row], list[Entry]]:
+    return [one.row for one in plans if one.row is not None], [one.entry for one in plans if one.entry is not None]
 
 
 def _look_up(target: Backend, kind: Kind, records: list[Record]) -> dict[str, Raw]:

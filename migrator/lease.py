@@ -8,6 +8,7 @@ same code for a crash, a resume and a hiccup inside one process.
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, NoReturn
@@ -92,6 +93,7 @@ class Lease:
         self._identity = ""
         self._number = 0
         self._open_barrier = _Barrier()
+        self._writer = ThreadPoolExecutor(1, "memmig-write")
         self.durable: bool | None = None  #: outcome of the last barrier; None before the first
         self.applied_batches = 0  #: progress since construction, for the retry limit
         self.lost = False  #: whether ``settle`` found batches or decisions that a server lost
@@ -255,12 +257,32 @@ class Lease:
 
         Raises TargetChanged where another process took the marker over, OutcomeUnknown where the server went away.
         """
+        batch, marker = self._intend(kind, group, rows, entries)
+        return self._landed(batch, self._backend.write(batch, marker))
+
+    def send_meanwhile(
+        self, kind: Kind, group: tuple[Operation, str], rows: Sequence[Row], entries: Sequence[Entry]
+    ) -> Callable[[], bool]:
+        """Journal a batch and begin to write it; what is returned waits for that, and ends as :meth:`send` does.
+
+        Only for a target that ``overlaps``. Nothing else may be asked of the lease or the target in between.
+        """
+        batch, marker = self._intend(kind, group, rows, entries)
+        writing = self._writer.submit(self._backend.write, batch, marker)
+        return lambda: self._landed(batch, writing.result())
+
+    def _intend(
+        self, kind: Kind, group: tuple[Operation, str], rows: Sequence[Row], entries: Sequence[Entry]
+    ) -> tuple[Batch, Marker]:
         assert self._marker is not None  # noqa: S101 - claimed before
         operation, shape = group
         digest = self._plan(kind, operation, shape, entries, writes=True)
-        number = self._number
-        batch = Batch(number=number, digest=digest, kind=kind, operation=operation, shape=shape, rows=rows)
-        outcome = self._backend.write(batch, self._marker)
+        batch = Batch(number=self._number, digest=digest, kind=kind, operation=operation, shape=shape, rows=rows)
+        return batch, self._marker
+
+    def _landed(self, batch: Batch, outcome: WriteOutcome) -> bool:
+        assert self._marker is not None  # noqa: S101 - as before
+        number, digest = batch.number, batch.digest
         if outcome is WriteOutcome.MARKER_REFUSED:
             self._fenced()
         forward = self._phase == "forward"

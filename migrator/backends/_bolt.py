@@ -36,6 +36,7 @@ class BoltStore:
     kind = ""
     batch_size = 2_000
     batch_bytes = 8_000_000
+    overlaps = True
     snapshots = False
 
     def __init__(self, config: BackendConfig, statements: Statements, limits: Limits, *, role: Role) -> None:

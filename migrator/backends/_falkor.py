@@ -34,6 +34,7 @@ class FalkorStore:
     kind = ""
     batch_size = 1_000
     batch_bytes = 8_000_000
+    overlaps = False
     snapshots = False
 
     def __init__(self, config: BackendConfig, *, role: Role) -> None:

@@ -118,6 +118,7 @@ class MemoryBackend:
 
     batch_size = 1_000
     batch_bytes = 0
+    overlaps = True
     snapshots = True
 
     def __init__(self, config: BackendConfig, *, role: Role) -> None:  # noqa: ARG002 - every backend's signature

@@ -56,6 +56,7 @@ class SqliteBackend:
 
     batch_size = 3_000
     batch_bytes = 0
+    overlaps = False  #: connections stay in their thread
     snapshots = True
 
     form: Form
