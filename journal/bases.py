@@ -16,13 +16,15 @@ from journal import reader
 from journal.chain import StoredEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from journal.engine import Database
     from journal.events import Phase
 
 #: Ids in one query; SQLite's default allows 999 parameters in old versions.
 _IDS = 500
+#: Ids from which on sorting the whole journal is quicker than reading it for these alone.
+_FEW = 20_000
 
 _EQUAL = "('created', 'updated', 'unchanged')"
 _OPEN = "('conflict', 'quarantined', 'retained', 'changing')"
@@ -43,7 +45,19 @@ FROM (
     FROM entries e JOIN batches b ON b.run_id = e.run_id AND b.batch = e.batch
     WHERE e.run_id IN :runs AND e.phase = 'rollback' AND e.action = 'retained' AND b.status = 'applied'
 ) AS standing
-GROUP BY kind, entity_id
+{among} GROUP BY kind, entity_id
+"""
+# Of few ids in a long journal only their own rows are worth sorting.
+_AMONG = "WHERE entity_id IN (SELECT value FROM json_each(:among))"
+_GET_OPEN = """
+SELECT t.kind, t.entity_id FROM {table} t JOIN entries l ON l.seq = t.open_seq WHERE l.action IN {open}
+"""
+_PERHAPS_OPEN = "SELECT DISTINCT entity_id FROM entries WHERE run_id IN :runs AND action IN {open}"
+# At least as many as are kept: without sorting, and with an id counted once for each of its rows.
+_COUNT_ROWS = "SELECT kind, count(*) FROM entries WHERE run_id IN :runs AND action IN {equal} GROUP BY kind"
+_COUNT_KEPT = """
+SELECT t.kind, count(*) FROM {table} t JOIN entries l ON l.seq = t.open_seq
+WHERE t.equal_seq > t.deleted_seq AND NOT (l.action = 'conflict' AND l.before_digest IS NULL) GROUP BY t.kind
 """
 #: The columns of that table, in the order in which they are filled.
 _BASE_SEQS = ("equal_seq", "created_seq", "deleted_seq", "open_seq", "last_seq")
@@ -118,7 +132,21 @@ class _IdTable:
         self._columns = columns
         self._fill = fill
         self._parameters = parameters
+        self._among = ""
         self._generation = -1
+
+    def limit(self, ids: Collection[str] | None) -> None:
+        """Fill it anew before the next question: with the rows of these ids only, or with all."""
+        self._among = "" if ids is None else _AMONG
+        self._parameters.pop("among", None)
+        if ids is not None:
+            self._parameters["among"] = json.dumps(list(ids))
+        self.refresh()
+
+    def all(self, query: str, **names: str) -> list[Any]:
+        """Return the rows of a query with ``{table}``."""
+        self._build()
+        return self._database.rows(text(query.format(table=self._name, **names)))
 
     def rows(self, query: str, kind: str, ids: Sequence[str], **names: str) -> Iterator[Any]:
         """Yield the rows of a query with ``{table}``, ``:kind`` and ``:ids`` for any number of ids."""
@@ -141,7 +169,7 @@ class _IdTable:
     def _build(self) -> None:
         if self._generation == self._database.generation:
             return
-        fill = text(self._fill.format(table=self._name, equal=_EQUAL))
+        fill = text(self._fill.format(table=self._name, equal=_EQUAL, among=self._among))
         for key, value in self._parameters.items():
             fill = fill.bindparams(bindparam(key, expanding=isinstance(value, list)))
         with self._database.transaction() as connection:
@@ -160,13 +188,56 @@ class Bases:
     def __init__(self, database: Database, name: str, runs: Sequence[str]) -> None:
         """Answer for these runs of the pair, by a temporary table of this name."""
         columns = ", ".join(f"{name} INTEGER" for name in _BASE_SEQS)
-        self._empty = not runs
-        self._table = _IdTable(database, name, columns, _FILL_BASES, runs=list(runs))
+        self._database = database
+        self._runs = list(runs)
+        self._table = _IdTable(database, name, columns, _FILL_BASES, runs=self._runs)
+        self._expected: set[str] | None = None
+
+    def expect(self, ids: Collection[str]) -> None:
+        """Hear that, of memories and relationships, only these ids and those of earlier calls will be asked for.
+
+        Worth it where they are few: then a long journal is not sorted. Other ids are answered, too, at that cost.
+        """
+        known = self._expected or set()
+        if len(known) + len(ids) > _FEW:
+            self._expected = None
+            self._table.limit(None)
+        elif self._expected is None or not known.issuperset(ids):
+            self._expected = known.union(ids)
+            self._table.limit(self._expected)
+
+    def open_ids(self) -> dict[str, set[str]]:
+        """Return per kind the ids that are open: what last became of them is a conflict or the like."""
+        found: dict[str, set[str]] = {"memory": set(), "relationship": set()}
+        query = text(_PERHAPS_OPEN.format(open=_OPEN)).bindparams(bindparam("runs", expanding=True))
+        perhaps = [row[0] for row in self._database.rows(query, {"runs": self._runs})] if self._runs else []
+        if perhaps:
+            self.expect(perhaps)
+            for kind, entity_id in self._table.all(_GET_OPEN, open=_OPEN):
+                found[kind].add(entity_id)
+        return found
+
+    def kept(self, enough: Mapping[str, int]) -> dict[str, int]:
+        """Return {kind: how many ids the pair keeps in the target}, or more where there is ``enough`` of each for that.
+
+        What was deleted in the target, as far as the pair knows, is left out.
+        """
+        if not self._runs:
+            return {"memory": 0, "relationship": 0}
+        query = text(_COUNT_ROWS.format(equal=_EQUAL)).bindparams(bindparam("runs", expanding=True))
+        rows = {kind: int(number) for kind, number in self._database.rows(query, {"runs": self._runs})}
+        if any(enough[kind] < number for kind, number in rows.items()):
+            self._expected = None
+            self._table.limit(None)
+            rows = {kind: int(number) for kind, number in self._table.all(_COUNT_KEPT)}
+        return {"memory": 0, "relationship": 0} | rows
 
     def get(self, kind: str, ids: Sequence[str]) -> dict[str, Base]:
         """Return the bases of these ids; those without one (never equal, or deleted since) are left out."""
-        if self._empty:
+        if not self._runs:
             return {}
+        if self._expected is not None and not self._expected.issuperset(ids):
+            self.expect(ids)
         return {
             entity_id: Base(
                 digest=digest,
@@ -183,14 +254,17 @@ class Bases:
     def all(self, kind: str) -> Iterator[tuple[str, bool]]:
         """Yield (id, whether the pair created it) of every base of a kind, ordered by id, in bounded memory."""
         after = ""
-        while not self._empty and (page := self._table.page(_PAGE_BASES, kind, after)):
+        if self._expected is not None:
+            self._expected = None
+            self._table.limit(None)
+        while self._runs and (page := self._table.page(_PAGE_BASES, kind, after)):
             yield from ((identity, bool(created)) for identity, created in page)
             after = page[-1][0] + "\0"
 
     def seqs(self) -> Iterator[int]:
         """Yield the places of all entries that the answers rest on; some twice."""
         kind = after = ""
-        while not self._empty and (page := self._table.page(_PAGE_SEQS, kind, after)):
+        while self._runs and (page := self._table.page(_PAGE_SEQS, kind, after)):
             for _, _, *found in page:
                 yield from filter(None, found)
             kind, after = page[-1][:2]

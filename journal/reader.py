@@ -95,6 +95,12 @@ def openings(database: Database) -> list[tuple[str, RunOpened]]:
     return found
 
 
+def events_of(database: Database, types: Collection[str]) -> Iterator[StoredEvent]:
+    """Yield the events of these types, of all runs, in order."""
+    rows = database.rows(select(events).where(events.c.type.in_(list(types))).order_by(events.c.seq))
+    return (stored_event(tuple(row)) for row in rows)
+
+
 def resolve(database: Database, run_id: str) -> str:
     """Return the one run id that begins so; NoSuchRun for none, several, or fewer than four characters."""
     query = select(events.c.run_id).where(events.c.version == 1, events.c.run_id != "").order_by(events.c.seq)

@@ -16,6 +16,7 @@ from journal.chain import Entry, entry_rows, rows_digest
 from journal.engine import Database, looks_foreign
 from journal.errors import JournalDamaged, JournalLocked, JournalNotWritable, MemmigError, NoSuchRun
 from journal.events import Event, JournalAnchored, JournalCreated, Planned, RunOpened
+from journal.watermarks import TYPES, fold_watermarks
 from journal.writing import Tip, columns_of, insert_entries, insert_event
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from journal.prune import Keep, PruneReport
     from journal.reader import Order
     from journal.state import BatchStatus, RunState
+    from journal.watermarks import InStep
 
 type Mode = Literal["write", "read"]
 
@@ -264,6 +266,19 @@ class Journal:
             self._bases[key] = Bases(self._database, f"bases_{len(self._bases)}", runs)
         return self._bases[key]
 
+    def in_step(self) -> dict[str, InStep]:
+        """Return {pair: its watermark and last full comparison}, of every pair that a run was opened for."""
+        return fold_watermarks(reader.events_of(self._database, TYPES))
+
+    def expect(self, pair: str, exclude: str, target_store: str, ids: Collection[str]) -> None:
+        """Hear of which ids alone a run of a pair will ask: see ``Bases.expect``."""
+        self.bases(pair, exclude=exclude).expect(ids)
+        for other in self._others(pair, target_store):
+            self.bases(other).expect(ids)
+
+    def _others(self, pair: str, target_store: str) -> list[str]:
+        return sorted({run.pair for _, run in self._openings() if run.target_store == target_store} - {pair})
+
     def _openings(self) -> list[tuple[str, RunOpened]]:
         if self._opened is None:
             self._opened = reader.openings(self._database)
@@ -271,9 +286,8 @@ class Journal:
 
     def other_holders(self, pair: str, target_store: str, kind: str, ids: Sequence[str]) -> dict[str, set[str]]:
         """Return {id: other pairs into the same target store that have a base of it}; ids without any are left out."""
-        others = {run.pair for _, run in self._openings() if run.target_store == target_store} - {pair}
         found: dict[str, set[str]] = {}
-        for other in sorted(others):
+        for other in self._others(pair, target_store):
             for entity_id in self.bases(other).get(kind, ids):
                 found.setdefault(entity_id, set()).add(other)
         return found

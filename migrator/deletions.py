@@ -51,7 +51,7 @@ class Absent:
 
 def suspicion(journal: Journal | None, stores: Stores, scanned: Scanned) -> str:
     """Return why nothing may be deleted for this source, whatever the limit: it is empty, or was swapped; else ""."""
-    if not scanned.inventory.memories:
+    if scanned.empty:
         return "the source holds no memories"
     name, now = f"{stores.source_info.kind}:{stores.source_info.place}", fingerprint(stores.source_info)
     for state in reversed([] if journal is None else journal.runs()):
@@ -75,7 +75,7 @@ def refuse_suspect(journal: Journal | None, stores: Stores, options: MigrationOp
     if doubt and options.delete:
         msg = f"nothing may be deleted: {doubt}"
         raise LimitHit(msg, hint=_LOOK)
-    scanned.warnings += [doubt] if doubt and scanned.inventory.memories else []
+    scanned.warnings += [doubt] if doubt and not scanned.empty else []
 
 
 def find_absent(

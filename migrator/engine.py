@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from migrator.hooks import Hooks
     from migrator.model import Kind, Record
     from migrator.models import MigrationOptions
+    from migrator.reading import Reading
     from migrator.resume import Phase
     from migrator.scan import Scanned
+    from migrator.sync import Scope
 
 _RECONNECTS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 _REPLANS = 5
@@ -52,7 +54,8 @@ class Run:
     run_id: str
     pair: str
     target_store: str
-    source: Backend
+    source: Reading
+    scope: Scope
     target: Backend
     options: MigrationOptions
     hooks: Hooks
@@ -230,8 +233,13 @@ class Forward:
         self._land()
 
     def _all_read(self) -> None:
-        """Refuse to end where less was read than the source says that it holds; say so where it holds less now."""
+        """Refuse to end where less was read than the source says that it holds; say so where it holds less now.
+
+        What a part of the source holds, only its scan could say.
+        """
         run = self._run
+        if not run.scope.full:
+            return
         inventory = run.source.inventory()
         holds = {"memory": inventory.memories, "relationship": inventory.relationships}
         for kind in KINDS:

@@ -31,10 +31,13 @@ from migrator.hooks import Hooks
 from migrator.model import KINDS
 from migrator.models import MigrationOptions, VerificationResult
 from migrator.places import default_journal
-from migrator.preflight import dry_run, make_run, preflight, result_of, run_validate
+from migrator.preflight import begin_reading, dry_run, make_run, preflight, result_of, run_validate
+from migrator.since import parse_since
 from migrator.standing import began_with, kept_config, kept_options, open_run
 from migrator.stores import code_version, config_of, connect, fingerprint, no_secrets, open_stores, plain_config
+from migrator.sync import reached
 from migrator.takeback import close_left, refuse_alien_marker, rollback_lease, rollback_of, run_rollback
+from migrator.times import time_text
 from migrator.verification import refuse_failed, verification_of, verify_run
 
 if TYPE_CHECKING:
@@ -74,12 +77,14 @@ def run_migrate(
     """
     hooks = hooks or Hooks()
     options.validate()
+    started, opened_at = hooks.monotonic(), hooks.clock()
+    if options.since is not None:
+        parse_since(options.since, opened_at)
     options = replace(options, on_conflict="skip") if options.skip_duplicates else options
     source = replace(source, all_labels=options.all_labels)
     target = replace(target, all_labels=options.all_labels)
     if options.dry_run:
         return dry_run(source, target, options, journal_path, hooks)
-    started, opened_at = hooks.monotonic(), hooks.clock()
     with ExitStack() as stack:
         # An existing journal is locked first, so that last night's run is noticed at once; a new one is made last, so
         # that bad input leaves no file behind.
@@ -94,15 +99,18 @@ def run_migrate(
                 ends.close()
                 source, target = kept
                 stores = open_stores(ends, source, target, "write")
-        stores.source.read_ahead(digests=False)
-        scanned, empty = preflight(stores, options, hooks, resuming=state is not None)
+        run_id = str(uuid.uuid4()) if state is None else state.run_id
+        reading, scope = begin_reading(journal, run_id, stores, options, hooks, now=opened_at, state=state)
+        if scope.full:
+            stores.source.read_ahead(digests=False)
+        scanned, empty = preflight(stores, reading, options, hooks, resuming=state is not None)
         refuse_suspect(journal, stores, options, scanned)
-        stores.source.read_ahead(digests=True)
+        if scope.full:
+            stores.source.read_ahead(digests=True)
         if journal is None:
             refuse_alien_marker(stores.target)
             journal = stack.enter_context(Journal.open(journal_path))
-        run_id = str(uuid.uuid4()) if state is None else state.run_id
-        run = make_run(journal, run_id, stores, options, hooks, scanned, empty=empty)
+        run = make_run(journal, run_id, stores, options, hooks, scanned, reading, scope, empty=empty)
         run.absent = find_absent(journal, stores, options, scanned, hooks, run_id)
         refuse_too_many(run, resumed=state is not None)
         close_left(journal, stores.target, stores.target_store, hooks)
@@ -125,8 +133,8 @@ def run_migrate(
                 options=asdict(options),
                 code_version=code_version(),
                 ceiling=opened_at.isoformat(),
-                full=options.since is None,
-                since=options.since,
+                full=scope.full,
+                since=None if scope.since is None else time_text(scope.since),
             )
             journal.append(run_id, opened)
         return _carry_out(run, started)
@@ -177,13 +185,15 @@ def _finish(run: Run, lease: Lease, verification: VerificationResult, started: f
     durability = "unverified" if lease.durable is False else "durable"
     if durability == "unverified":
         run.warnings.append("the target's durability could not be had: what was written may be lost if its server dies")
+    watermark, why = reached(run.scope, run.source.stamps, verification, durability)
+    run.warnings += why
     run.history.append(
         run.run_id,
         events.RunFinished(
             status="finished",
             memories=run.counts["memory"],
             relationships=run.counts["relationship"],
-            watermark=None,
+            watermark=watermark,
             seconds=seconds,
             durability=durability,
         ),
@@ -194,7 +204,16 @@ def _finish(run: Run, lease: Lease, verification: VerificationResult, started: f
     except MemmigError as error:
         # The run is done; the marker alone is left.
         run.warnings.append(f"the marker is still in the target ({error.message}); `memmig resume` takes it out")
-    return result_of(run, "finished", verification=verification, durability=durability, seconds=seconds)
+    scope = run.scope
+    return result_of(
+        run,
+        "finished",
+        verification=verification,
+        durability=durability,
+        watermark=watermark or scope.watermark,
+        last_full=scope.ceiling.isoformat() if scope.full else scope.full_at,
+        seconds=seconds,
+    )
 
 
 def _take_back(run: Run, reason: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal
 
 from migrator import urls
 from migrator.errors import UsageError
 from migrator.limits import most_deleted
+from migrator.since import parse_since, parse_span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,17 +97,17 @@ class MigrationOptions:
     verify: bool = True
     rollback_on_failure: bool = True
     require_durable: bool = False
-    since: str | None = None
-    full: bool = False
+    since: str | None = None  #: "last", a time (UTC where it has no zone), or a length of time such as "36h"; None: all
+    full: bool = False  #: the same as no ``since``
     batch_size: int | None = None  #: records in a batch; None: as many as the target likes best
     all_labels: bool = False
     delete: bool = False
     max_delete: str | None = None
-    overlap: str | None = None
-    full_every: str | None = None
+    overlap: str | None = None  #: how much earlier an interval begins than ``since`` says; None: 5 minutes
+    full_every: str | None = None  #: with ``since``: everything is compared where the last time is this long ago
 
     def validate(self) -> None:
-        """Raise UsageError for what is no choice, contradicts itself, or comes with a later version."""
+        """Raise UsageError for what is no choice, or contradicts itself."""
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 msg = f"{name} is one of {', '.join(choices)}, not {getattr(self, name)!r}"
@@ -120,14 +122,14 @@ class MigrationOptions:
             msg = "max_delete limits delete, which was not asked for"
             raise UsageError(msg, hint="give --delete too, or leave --max-delete away")
         most_deleted(self.max_delete, 0)
-        if self.later:
-            raise not_yet(", ".join(self.later))
-
-    @property
-    def later(self) -> list[str]:
-        """What was chosen and comes with a later version: names of options, where one choice is meant with it."""
-        names = ("since", "overlap", "full_every")
-        return [name for name in names if getattr(self, name)] + ["on_conflict newest"] * (self.on_conflict == "newest")
+        if self.since is not None and self.full:
+            msg = "since and full contradict each other"
+            raise UsageError(msg, hint="give one of them")
+        if self.since is not None:
+            parse_since(self.since, datetime.max.replace(tzinfo=UTC))
+        for name, span in (("--overlap", self.overlap), ("--full-every", self.full_every)):
+            if span is not None:
+                parse_span(span, name)
 
 
 def not_yet(what: str) -> UsageError:
@@ -211,7 +213,10 @@ class MigrationResult:
     relationships: Mapping[str, int] = field(default_factory=no_counts)
     verification: VerificationResult = field(default_factory=VerificationResult)
     durability: Literal["durable", "unverified"] = "unverified"
-    watermark: str | None = None
+    watermark: str | None = (
+        None  #: the pair's, after the run: ISO-8601 UTC; None: the next --since last reads everything
+    )
+    last_full: str | None = None  #: when the pair's last full comparison was opened: ISO-8601 UTC
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()  #: up to 100 conflicts, quarantined and retained records, with reasons
@@ -229,6 +234,7 @@ class MigrationResult:
             "verification": verification_counts(self.verification),
             "durability": self.durability,
             "watermark": self.watermark,
+            "last_full": self.last_full,
             "seconds": round(self.seconds, 3),
             "estimate": None if self.estimate is None else round(self.estimate, 1),
             "warnings": list(self.warnings),

@@ -24,6 +24,7 @@ from migrator.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from journal.bases import Base
     from journal.chain import StoredEntry
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 DecidedAction = Literal["created", "updated", "unchanged", "conflict", "foreign"]
 
 DELETED_IN_TARGET = "deleted in the target"
+#: No edge has an ``updated_at``; invalidating one sets ``valid_until`` alone.
+_EDGE_CHANGES = ("created_at", "last_validated", "recorded_at", "valid_until")
 END_IS_MISSING = "an end is not in the target"
 
 
@@ -94,6 +97,20 @@ def decide(record: Record, source_digest: str, known: Known) -> tuple[DecidedAct
     if _older(record, target):
         return "conflict", "source is older"
     return "updated", ""
+
+
+def newer_side(source: Record, target: Record) -> Literal["source", "target"] | None:
+    """Return which of two records that differ was changed last, by its own times; None where they do not say."""
+    mine, theirs = _last_change(source), _last_change(target)
+    if mine is None or theirs is None or mine == theirs:
+        return None
+    return "source" if mine > theirs else "target"
+
+
+def _last_change(record: Record) -> datetime | None:
+    names = ("updated_at",) if isinstance(record, Memory) else _EDGE_CHANGES
+    times = (parse_time(record.properties.get(name)) for name in names)
+    return max((moment for moment in times if moment is not None), default=None)
 
 
 def digest_if_any(record: Record | Corrupt | None) -> str | None:
@@ -161,9 +178,8 @@ class Planner:
         target_digest = digest_if_any(target)
         known = Known(target=target, target_digest=target_digest, base=base, rivals=rivals)
         action, reason = decide(record, source_digest, known)
-        overwritable = target is None or (not isinstance(target, Corrupt) and _same_place(record, target))
-        if action == "conflict" and self._policy == "overwrite" and overwritable:
-            action = "created" if target is None else "updated"
+        if action == "conflict":
+            action, reason = self._by_policy(record, target, reason)
         if action == "created":
             return self.create(kind, record, source_digest)
         if action == "updated":
@@ -179,6 +195,17 @@ class Planner:
         if action == "foreign":
             return Planned(record, action, self._noted(kind, record, action, target_digest, source_digest, reason))
         return self.conflict(kind, record, target_digest, source_digest, reason)
+
+    def _by_policy(self, record: Record, target: Record | Corrupt | None, reason: str) -> tuple[DecidedAction, str]:
+        """Return what becomes of a conflict."""
+        if target is None:
+            return ("created", "") if self._policy == "overwrite" else ("conflict", reason)
+        if isinstance(target, Corrupt) or not _same_place(record, target):
+            return "conflict", reason
+        newer = newer_side(record, target) if self._policy == "newest" else None
+        if self._policy == "overwrite" or newer == "source":
+            return "updated", ""
+        return ("foreign", f"newer in the target: {reason}") if newer == "target" else ("conflict", reason)
 
     def _respellable(self, kind: Kind, record: Record, raw: Raw) -> bool:
         """Tell whether the client cannot read what is there, but could read the same record as it is written here."""

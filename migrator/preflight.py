@@ -13,26 +13,55 @@ from migrator.errors import ConflictFound, LimitHit, StoreRefused, Unstorable
 from migrator.hooks import Hooks
 from migrator.model import KINDS
 from migrator.models import MigrationResult
+from migrator.reading import Reading
 from migrator.scan import scan_source
 from migrator.standing import open_run
 from migrator.stores import open_stores, owner_of
+from migrator.sync import scope_of
 from migrator.takeback import refuse_alien_marker
+from migrator.watermark import Stamps
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
+    from journal.state import RunState
     from migrator.backends.base import Backend, Inventory
     from migrator.models import BackendConfig, MigrationOptions, ValidationResult
     from migrator.scan import Scanned
     from migrator.stores import Stores
+    from migrator.sync import Scope
 
 #: Written, journalled and read back again; measured with bench/run.py on 2 cores, SQLite and FalkorDB.
 _WRITES_PER_SECOND = 12_000
 
 
-def preflight(stores: Stores, options: MigrationOptions, hooks: Hooks, *, resuming: bool) -> tuple[Scanned, bool]:
+def begin_reading(
+    journal: Journal | None,
+    run_id: str,
+    stores: Stores,
+    options: MigrationOptions,
+    hooks: Hooks,
+    *,
+    now: datetime,
+    state: RunState | None = None,
+) -> tuple[Reading, Scope]:
+    """Fix what the run reads, and choose it where that is not everything. Writes nothing."""
+    scope = scope_of(options, now, journal=journal, stores=stores, state=state)
+    reading = Reading(stores.source, scope.stamps(hooks.clock()), scope.interval)
+    if journal is not None and not scope.full:
+        bases = journal.bases(stores.pair, exclude=run_id)
+        reading.choose(bases, hooks, stores.batch_size(options))
+        journal.expect(stores.pair, run_id, stores.target_store, reading.chosen)
+    return reading, scope
+
+
+def preflight(
+    stores: Stores, reading: Reading, options: MigrationOptions, hooks: Hooks, *, resuming: bool
+) -> tuple[Scanned, bool]:
     """Scan the source and look at the target; nothing is written. Raises Unstorable, StoreRefused."""
-    scanned = scan_source(stores.source, stores.target.form, stores.batch_size(options), hooks, listing=options.delete)
+    size = stores.batch_size(options)
+    scanned = scan_source(reading, stores.target.form, size, hooks, listing=options.delete)
     found = scanned.result()
     if found.problems and options.on_unstorable == "stop":
         first = found.findings[0]
@@ -67,18 +96,22 @@ def make_run(
     options: MigrationOptions,
     hooks: Hooks,
     scanned: Scanned,
+    reading: Reading,
+    scope: Scope,
     *,
     empty: bool,
 ) -> Run:
     """Return a run over open stores, with everything that they, the scan and the journal warn of."""
     warnings = [*stores.source_info.warnings, *stores.target_info.warnings, *scanned.warnings]
+    warnings += [*scope.warnings, *reading.warnings]
     warnings += [] if journal is None else journal.warnings
     return Run(
         journal=journal,
         run_id=run_id,
         pair=stores.pair,
         target_store=stores.target_store,
-        source=stores.source,
+        source=reading,
+        scope=scope,
         target=stores.target,
         options=options,
         hooks=hooks,
@@ -99,6 +132,8 @@ def result_of(run: Run, status: str, **changes: Any) -> MigrationResult:  # noqa
         status=status,  # type: ignore[arg-type]
         memories=counts["memory"],
         relationships=counts["relationship"],
+        watermark=run.scope.watermark,
+        last_full=run.scope.full_at,
         warnings=tuple(run.warnings),
         findings=tuple(run.findings),
         exit_code=10 if left else 0,
@@ -117,8 +152,9 @@ def dry_run(
         if journal_path.exists():
             journal = stack.enter_context(Journal.open(journal_path, mode="read"))
             open_run(journal, stores, resume=False)
+        reading, scope = begin_reading(journal, "", stores, options, hooks, now=hooks.clock())
         size = stores.batch_size(options)
-        scanned = scan_source(stores.source, stores.target.form, size, hooks, listing=options.delete)
+        scanned = scan_source(reading, stores.target.form, size, hooks, listing=options.delete)
         found = scanned.result()
         stopped = found.problems > 0 and options.on_unstorable == "stop"
         if not stopped:
@@ -131,7 +167,7 @@ def dry_run(
             absent = find_absent(journal, stores, options, scanned, hooks)
         except LimitHit as error:
             limit = error.message
-        run = make_run(journal, "", stores, options, hooks, scanned, empty=False)
+        run = make_run(journal, "", stores, options, hooks, scanned, reading, scope, empty=False)
         run.absent = absent
         Forward(run, None)()
         limit = limit or too_many(run)
@@ -163,4 +199,6 @@ def run_validate(
     with ExitStack() as stack:
         stores = open_stores(stack, source, target, "dry")
         size = stores.batch_size(options)
-        return scan_source(stores.source, stores.target.form, size, hooks or Hooks()).result()
+        hooks = hooks or Hooks()
+        now = hooks.clock()
+        return scan_source(Reading(stores.source, Stamps(now, now)), stores.target.form, size, hooks).result()

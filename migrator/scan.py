@@ -12,9 +12,10 @@ from migrator.models import Finding, ValidationResult
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from migrator.backends.base import Backend, Form, Inventory
+    from migrator.backends.base import Form, Inventory, Source
     from migrator.hooks import Hooks
     from migrator.model import Kind, Record
+    from migrator.reading import Reading
 
 MAX_FINDINGS = 100
 
@@ -30,7 +31,9 @@ class Scanned:
     quarantined: dict[Kind, dict[str, tuple[str, str]]] = field(
         default_factory=lambda: {"memory": {}, "relationship": {}}
     )
-    present: dict[Kind, set[str]] | None = None  #: every id that was read, in whatever state; where it was asked for
+    #: Every id that was read, in whatever state; where it was asked for, and the whole source was read.
+    present: dict[Kind, set[str]] | None = None
+    empty: bool = False  #: the source holds no memories
     read: dict[Kind, int] = field(default_factory=lambda: {"memory": 0, "relationship": 0})
     warnings: list[str] = field(default_factory=list)
 
@@ -54,8 +57,8 @@ class Scanned:
 _SCANS = 3
 
 
-def scan_source(source: Backend, form: Form, size: int, hooks: Hooks, *, listing: bool = False) -> Scanned:
-    """Read the whole source once and check every record against what ``form`` (the target's) can hold.
+def scan_source(source: Reading, form: Form, size: int, hooks: Hooks, *, listing: bool = False) -> Scanned:
+    """Read once what the run is to read, and check every record against what ``form`` (the target's) can hold.
 
     ``listing``: ``present`` is wanted, for deletions. Raises StoreRefused (LimitHit where listing) where the source's
     own count is not what was read, StoreRefused where an id stands twice.
@@ -66,6 +69,8 @@ def scan_source(source: Backend, form: Form, size: int, hooks: Hooks, *, listing
             "memory": scanned.inventory.memories,
             "relationship": scanned.inventory.relationships,
         }
+        if source.interval is not None:
+            return scanned
         if scanned.read == counted:
             _warn(scanned)
             return scanned
@@ -78,7 +83,7 @@ def _short(counted: dict[Kind, int], read: dict[Kind, int], *, listing: bool) ->
     return LimitHit(msg, hint=hint) if listing else StoreRefused(msg, hint=hint)
 
 
-def counted_ids(source: Backend, size: int, hooks: Hooks) -> dict[Kind, set[str]]:
+def counted_ids(source: Source, size: int, hooks: Hooks) -> dict[Kind, set[str]]:
     """Return every id of the source, in whatever state the record is; LimitHit where its count is not what was read."""
     for _ in range(_SCANS):
         inventory = source.inventory()
@@ -99,15 +104,18 @@ def _pair(counts: dict[Kind, int]) -> str:
     return f"{counts['memory']} memories and {counts['relationship']} relationships"
 
 
-def _scan(source: Backend, form: Form, size: int, hooks: Hooks, *, listing: bool) -> Scanned:
+def _scan(source: Reading, form: Form, size: int, hooks: Hooks, *, listing: bool) -> Scanned:
     inventory = source.inventory()
     for kind in KINDS:
         duplicates = inventory.duplicates.get(kind, ())
         if duplicates:
             msg = f"{len(duplicates)} {kind} ids stand more than once in the source: {', '.join(duplicates[:5])}"
             raise StoreRefused(msg, hint="give each its own id, then start again; nothing was written")
-    scanned = Scanned(inventory=inventory, present={kind: set() for kind in KINDS} if listing else None)
-    ids: set[str] = set()
+    whole = source.interval is None
+    present: dict[Kind, set[str]] | None = {kind: set() for kind in KINDS} if listing and whole else None
+    scanned = Scanned(inventory=inventory, present=present, empty=source.empty)
+    source.stamps.begin()
+    ids, lost_beside = source.ends_beside(form, size)
     for record in _records(source, form, "memory", size, hooks, scanned):
         ids.add(record.id)
     lost = scanned.quarantined["memory"]
@@ -115,20 +123,22 @@ def _scan(source: Backend, form: Form, size: int, hooks: Hooks, *, listing: bool
         assert isinstance(edge, Relationship)  # noqa: S101 - by the kind that was asked for
         for end, name in ((edge.from_id, ":from"), (edge.to_id, ":to")):
             if end not in ids or end in lost:
-                reason = "its memory is quarantined" if end in lost else "dangling: its memory is not in the source"
+                unmovable = end in lost or end in lost_beside
+                reason = "its memory is quarantined" if unmovable else "dangling: its memory is not in the source"
                 scanned.quarantined["relationship"].setdefault(edge.id, (name, f"{reason}: {end}"))
     return scanned
 
 
-def _records(source: Backend, form: Form, kind: Kind, size: int, hooks: Hooks, scanned: Scanned) -> Iterator[Record]:
+def _records(source: Reading, form: Form, kind: Kind, size: int, hooks: Hooks, scanned: Scanned) -> Iterator[Record]:
     total = scanned.inventory.memories if kind == "memory" else scanned.inventory.relationships
     quarantined = scanned.quarantined[kind]
-    problems_of = form.problems
+    problems_of, see = form.problems, source.stamps.see
     for chunk in source.scan(kind, size):
         hooks.check()
         if scanned.present is not None:
             scanned.present[kind].update(item.id for item in chunk)
         for item in chunk:
+            see(item)
             if isinstance(item, Corrupt):
                 quarantined[item.id] = ("", item.reason)
                 continue

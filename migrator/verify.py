@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from journal.chain import StoredEntry
     from journal.store import Journal
-    from migrator.backends.base import Backend, Digested, Raw
+    from migrator.backends.base import Backend, Digested, Raw, Source
     from migrator.hooks import Hooks
     from migrator.lease import Lease
     from migrator.model import Kind, Record
@@ -94,7 +94,7 @@ class InRun:
 
     def __init__(
         self,
-        source: Backend,
+        source: Source,
         target: Backend,
         *,
         planned: Callable[[Kind, list[str]], Mapping[str, Expected]],

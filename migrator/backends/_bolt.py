@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from migrator.backends._bolt_cypher import Statements
     from migrator.backends._cypher import Limits
-    from migrator.backends.base import Access, Batch, Digested, Marker, Raw
+    from migrator.backends.base import Access, Batch, Digested, Marker, Raw, Wanted
     from migrator.model import Kind, Record, Relationship, Value
     from migrator.models import BackendConfig, Role
 
@@ -168,6 +168,9 @@ class BoltStore:
 
     def read_ahead(self, *, digests: bool) -> None:
         """Do nothing: the server is the slower end."""
+
+    def narrow(self, wanted: Wanted | None) -> None:
+        """Do nothing: the run itself leaves out what is not wanted."""
 
     def release_snapshot(self) -> None:
         """Do nothing: there are no snapshots."""

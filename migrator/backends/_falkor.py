@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from migrator.backends._falkor_wire import Wire
-    from migrator.backends.base import Batch, Digested, Raw, SchemaStep
+    from migrator.backends.base import Batch, Digested, Raw, SchemaStep, Wanted
     from migrator.model import Kind, Record, Value
     from migrator.models import BackendConfig, Role
 
@@ -194,6 +194,9 @@ class FalkorStore:
 
     def read_ahead(self, *, digests: bool) -> None:
         """Do nothing: the server is the slower end."""
+
+    def narrow(self, wanted: Wanted | None) -> None:
+        """Do nothing: the run itself leaves out what is not wanted."""
 
     def release_snapshot(self) -> None:
         """Do nothing: there are no snapshots."""

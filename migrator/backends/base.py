@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 from migrator.model import Corrupt, Relationship, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from migrator.model import Kind, Problem, Record, Value
 
@@ -68,6 +69,22 @@ class Marker:
     batch: int  #: number of the last landed plan; 0 before the first
     digest: str  #: digest of that plan; "" before the first
     owner: str  #: who holds it, for people: host and journal path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which records of a scan are wanted: those of these ids, and those that ``Interval.includes`` since an instant.
+
+    A record whose times are not all surely earlier is wanted (migrator/watermark.py); so is an edge without id.
+    """
+
+    since: datetime
+    memories: Collection[str]
+    relationships: Collection[str]
+
+    def ids(self, kind: Kind) -> Collection[str]:
+        """Return the ids of a kind."""
+        return self.memories if kind == "memory" else self.relationships
 
 
 class Row(NamedTuple):
@@ -154,6 +171,33 @@ class Form(Protocol):
         """Return the edge type, or the labels joined by ``:``."""
 
 
+class Source(Protocol):
+    """What a run needs of its source; the methods are those of :class:`Backend`."""
+
+    @property
+    def form(self) -> Form:
+        """The source's."""
+
+    @property
+    def snapshots(self) -> bool:
+        """See :class:`Backend`."""
+
+    def inventory(self) -> Inventory:
+        """See :class:`Backend`."""
+
+    def scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
+        """See :class:`Backend`."""
+
+    def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:
+        """See :class:`Backend`."""
+
+    def release_snapshot(self) -> None:
+        """See :class:`Backend`."""
+
+    def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
+        """See :class:`Backend`."""
+
+
 class Backend(Protocol):
     """A store. One instance serves one run in one thread; every method but ``close`` needs ``open`` first."""
 
@@ -195,6 +239,12 @@ class Backend(Protocol):
         """Hear that the whole store will be scanned, and whether for its digests, too; doing nothing is right.
 
         What ``scan`` yields stays the same. SQLite: a second process reads where the store is large.
+        """
+
+    def narrow(self, wanted: Wanted | None) -> None:
+        """Hear that ``scan`` is asked for these records only from now on (None: for all); it may yield others, too.
+
+        Doing nothing is right. SQLite: the rest is left out by the query, and no copy is made of what is read so fast.
         """
 
     def release_snapshot(self) -> None:

@@ -25,7 +25,7 @@ from migrator.model import Memory, Relationship, canonical, property_of, same_va
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from migrator.backends.base import Access, Batch, Digested, Marker, Raw
+    from migrator.backends.base import Access, Batch, Digested, Marker, Raw, Wanted
     from migrator.model import Corrupt, Kind, Problem, Record
     from migrator.models import BackendConfig, Role
 
@@ -186,6 +186,9 @@ class MemoryBackend:
 
     def read_ahead(self, *, digests: bool) -> None:
         """Do nothing."""
+
+    def narrow(self, wanted: Wanted | None) -> None:
+        """Do nothing: the run itself leaves out what is not wanted."""
 
     def release_snapshot(self) -> None:
         """See :class:`~migrator.backends.base.Backend`."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from migrator.backends._sqlite_forms import Cells
-    from migrator.backends.base import Access, Batch, Digested, Form, Raw
+    from migrator.backends.base import Access, Batch, Digested, Form, Raw, Wanted
     from migrator.model import Kind, Record, Relationship
     from migrator.models import BackendConfig, Layout, Role
 
@@ -111,6 +111,9 @@ class SqliteBackend:
                 there = schema.table_columns(connection, schema.TABLES["0.13"][kind])
                 required[kind] = frozenset(column.name for column in there if column.required)
         return Form013(label, required=required)
+
+    def narrow(self, wanted: Wanted | None) -> None:
+        """Do nothing: the run itself leaves out what is not wanted."""
 
     def release_snapshot(self) -> None:
         """End the read snapshot, if any."""

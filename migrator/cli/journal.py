@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,16 @@ from migrator.cli.output import escape, shorten
 from migrator.cli.runner import output_of
 from migrator.errors import JournalDamaged, NoSuchRun, UsageError
 from migrator.models import no_counts
+from migrator.since import ago
+from migrator.times import parse_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from journal.chain import StoredEntry
     from journal.state import RunState
     from journal.store import Journal
+    from journal.watermarks import InStep
     from migrator.cli.output import Output
 
 _HERE = "migrator.cli.journal"
@@ -76,13 +80,17 @@ def _opened(ctx: click.Context) -> Iterator[tuple[Journal, Output]]:
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
-def run_document(state: RunState) -> dict[str, Any]:
-    """Return a run as ``journal list --json`` shows it. Stores are URLs without secrets, times ISO-8601 or null."""
+def run_document(state: RunState, in_step: Mapping[str, InStep]) -> dict[str, Any]:
+    """Return a run as ``journal list --json`` shows it. Stores are URLs without secrets, times ISO-8601 or null.
+
+    ``pair_watermark`` and ``pair_last_full`` are those of the run's pair of stores as they are now.
+    """
     opened, ended = state.opened, state.rollback_finished_at or state.finished_at
     counted = state.counts("rollback" if state.rollback is not None else "forward")
     memories, relationships = counted.get("memory", {}), counted.get("relationship", {})
     if state.finished is not None and state.rollback is None:
         memories, relationships = state.finished.memories, state.finished.relationships
+    now = in_step.get("" if opened is None else opened.pair)
     return {
         "run_id": state.run_id,
         "status": state.status,
@@ -93,6 +101,11 @@ def run_document(state: RunState) -> dict[str, Any]:
         "finished_at": None if ended is None else ended.isoformat(),
         "memories": no_counts() | memories,
         "relationships": no_counts() | relationships,
+        "full": opened is not None and opened.full,
+        "since": None if opened is None else opened.since,
+        "watermark": None if state.finished is None else state.finished.watermark,
+        "pair_watermark": None if now is None else now.watermark,
+        "pair_last_full": None if now is None else now.full_at,
     }
 
 
@@ -113,11 +126,19 @@ def _describe(output: Output, run: dict[str, Any]) -> None:
 def list_runs(ctx: click.Context) -> int:
     """Show every run, oldest first."""
     with _opened(ctx) as (found, output):
-        runs = [run_document(state) for state in found.runs()]
+        in_step = found.in_step()
+        runs = [run_document(state, in_step) for state in found.runs()]
     if output.as_json:
         output.document(runs)
     for run in runs:
         _describe(output, run)
+    now = datetime.now(UTC)
+    for run in {(run["source"], run["target"]): run for run in runs}.values():
+        watermark = run["pair_watermark"] or "none, --since last reads everything"
+        last = parse_time(run["pair_last_full"])
+        output.line(f"{escape(str(run['source']))} to {escape(str(run['target']))}")
+        output.line(f"  watermark: {escape(watermark)}", indent=4)
+        output.line(f"  last full comparison: {'none' if last is None else ago(now, last)}", indent=4)
     return 0
 
 
@@ -136,7 +157,7 @@ def show(ctx: click.Context, /, name: str | None) -> int:
             _entries(output, str(name), found.find(str(name)))
             return 0
         state = found.state(run_id)
-        run = run_document(state)
+        run = run_document(state, found.in_step())
         check = state.verification
         run["verification"] = None if check is None else asdict(check)
         run["batches"] = {"planned": len(state.batches), "last_applied": state.last_applied}

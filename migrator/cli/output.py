@@ -163,6 +163,8 @@ def summary(output: Output, result: MigrationResult) -> None:
         output.line(f"the run would take about {result.estimate:.1f} s")
     if result.status != "dry-run":
         output.line(f"durability {result.durability}")
+    if result.watermark is not None:
+        output.line(f"watermark {escape(result.watermark)}, last full comparison {escape(result.last_full or 'none')}")
     for line in (*findings(result.findings), *findings(check.findings)):
         output.line(line)
     for warning in result.warnings:

@@ -13,7 +13,22 @@ if TYPE_CHECKING:
 
     from tests.cli.conftest import Memmig
 
-LIST_KEYS = {"run_id", "status", "pruned", "source", "target", "started_at", "finished_at", "memories", "relationships"}
+LIST_KEYS = {
+    "full",
+    "since",
+    "watermark",
+    "pair_watermark",
+    "pair_last_full",
+    "run_id",
+    "status",
+    "pruned",
+    "source",
+    "target",
+    "started_at",
+    "finished_at",
+    "memories",
+    "relationships",
+}
 
 
 @pytest.fixture

@@ -39,6 +39,12 @@ WRONG = [
     ["migrate", *TO, "--from", "sqlite:///s.db", "--from-uri", "sqlite:///s.db"],
     ["migrate", *TO, "--to-password-file", "p"],
     ["migrate", "--resume", "--no-verify"],
+    ["migrate", *TO, "--since", "yesterday"],
+    ["migrate", *TO, "--since", "2026-13-01"],
+    ["migrate", *TO, "--since", "2999-01-01", "--from", "sqlite:///s.db"],
+    ["migrate", *TO, "--since", "last", "--overlap", "a while"],
+    ["migrate", *TO, "--since", "last", "--full-every", "sometimes"],
+    ["migrate", *TO, "--since", "last", "--full"],
     ["migrate", "--resume", "12345678", "--from", "sqlite:///s.db"],
     ["verify"],
     ["verify", "1234", *TO],
@@ -53,11 +59,7 @@ WRONG = [
     ["migrate", *TO, "--max-delete", "5%"],
 ]
 NOT_YET = [
-    ["migrate", *TO, "--since", "last"],
-    ["migrate", *TO, "--overlap", "1h"],
-    ["migrate", *TO, "--full-every", "7d"],
     ["migrate", *TO, "--profile", "x"],
-    ["migrate", *TO, "--on-conflict", "newest"],
     ["profile", "list"],
     ["profile", "check", "x"],
 ]
@@ -113,10 +115,10 @@ def test_a_wrong_configuration_file_is_refused(content: str, memmig: Memmig, tmp
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_configuration_file_gives_defaults(first: bool, memmig: Memmig, tmp_path: Path) -> None:
-    (tmp_path / "c.toml").write_text('journal = "there.db"\n[migrate]\nsince = "last"\n')
+    (tmp_path / "c.toml").write_text('journal = "there.db"\n[migrate]\nsince = "then"\n')
     words = ["migrate", *TO]
     done = memmig(*(["--config", "c.toml", *words] if first else [*words, "--config", "c.toml"]))
-    assert "not yet: --since" in done.stderr
+    assert "--since is no time: 'then'" in done.stderr
     done = memmig(*(["--config", "c.toml", "journal", "list"] if first else ["journal", "list", "--config", "c.toml"]))
     assert "there.db" in done.stderr
 

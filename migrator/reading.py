@@ -1,0 +1,167 @@
+"""What a run reads of its source: everything, or what changed since some time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import batched
+from typing import TYPE_CHECKING
+
+from migrator.backends.base import Inventory, Wanted, digested
+from migrator.model import KINDS, Corrupt, Relationship
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from journal.bases import Bases
+    from migrator.backends.base import Backend, Digested, Form, Raw
+    from migrator.hooks import Hooks
+    from migrator.model import Kind, Record
+    from migrator.watermark import Interval, Stamps, Unsure
+
+
+class Reading:
+    """A source as one run reads it: :class:`~migrator.backends.base.Source`.
+
+    With an interval it is a part of the source, chosen once by :meth:`choose`: what the interval includes, the open ids
+    of the pair, and ends of included edges that the target never had from this pair. From then on it is read by id, as
+    it is now, so there is no snapshot. Memory: one string per chosen memory, ids and type of each chosen edge.
+    """
+
+    def __init__(self, source: Backend, stamps: Stamps, interval: Interval | None = None) -> None:
+        self._source = source
+        self.stamps = stamps
+        self.interval = interval
+        self.unsure: Counter[Unsure] = Counter()  #: records that are read because their times say nothing sure
+        self._duplicates: Mapping[Kind, tuple[str, ...]] = {}
+        self.empty = False  #: the source holds no memories, as it was counted last
+        self._memories: dict[str, None] = {}
+        self._edges: dict[str, Relationship] = {}
+        self._corrupt: dict[Kind, list[Corrupt]] = {kind: [] for kind in KINDS}
+
+    @property
+    def form(self) -> Form:
+        """The source's."""
+        return self._source.form
+
+    @property
+    def snapshots(self) -> bool:
+        """Whether every scan sees the same."""
+        return self._source.snapshots and self.interval is None
+
+    def choose(self, bases: Bases, hooks: Hooks, size: int) -> None:
+        """Find what belongs to the interval, edges first; nothing is to be done without one."""
+        if self.interval is None:
+            return
+        opened = bases.open_ids()
+        self._source.narrow(self._wanted(opened))
+        inventory = self._source.inventory()
+        self._duplicates, self.empty = inventory.duplicates, not inventory.memories
+        for edge in self._included("relationship", opened["relationship"], hooks, size):
+            assert isinstance(edge, Relationship)  # noqa: S101 - by the kind that was asked for
+            self._edges[edge.id] = replace(edge, properties={})
+        ends = list(self._ends())
+        bases.expect(ends)
+        known = bases.get("memory", ends)
+        opened["memory"].update(end for end in ends if end not in known)
+        self._source.narrow(self._wanted(opened))
+        for memory in self._included("memory", opened["memory"], hooks, size):
+            self._memories[memory.id] = None
+        self._source.narrow(None)
+        self._source.release_snapshot()
+
+    def _wanted(self, ids: dict[str, set[str]]) -> Wanted:
+        assert self.interval is not None  # noqa: S101 - only a part is chosen
+        return Wanted(since=self.interval.begin, memories=ids["memory"], relationships=ids["relationship"])
+
+    def _included(self, kind: Kind, ids: set[str], hooks: Hooks, size: int) -> Iterator[Record]:
+        assert self.interval is not None  # noqa: S101 - only a part is chosen
+        done = 0
+        for chunk in self._source.scan(kind, size):
+            hooks.check()
+            for item in chunk:
+                if isinstance(item, Corrupt):
+                    self._corrupt[kind].append(item)
+                    continue
+                included = self.interval.includes(item.properties)
+                if isinstance(included, str):
+                    self.unsure[included] += 1
+                if included or item.id in ids:
+                    yield item
+            done += len(chunk)
+            hooks.report("scan", kind, done, None)
+
+    def _ends(self) -> dict[str, None]:
+        return dict.fromkeys(end for edge in self._edges.values() for end in (edge.from_id, edge.to_id))
+
+    @property
+    def chosen(self) -> list[str]:
+        """The ids of what was chosen."""
+        return [*self._memories, *self._edges]
+
+    def ends_beside(self, form: Form, size: int) -> tuple[set[str], set[str]]:
+        """Return the memories beside the interval at which its edges end: those that ``form`` can hold, and others."""
+        sound, odd = set[str](), set[str]()
+        for ends in batched((end for end in self._ends() if end not in self._memories), size):
+            for end, raw in self._source.lookup("memory", dict.fromkeys(ends)).items():
+                record = self.form.decode("memory", raw)
+                (odd if isinstance(record, Corrupt) or form.problems(record) else sound).add(end)
+        return sound, odd
+
+    def inventory(self) -> Inventory:
+        """See :class:`~migrator.backends.base.Backend`; of a part, what was chosen."""
+        if self.interval is None:
+            found = self._source.inventory()
+            self.empty = not found.memories
+            return found
+        return Inventory(
+            memories=len(self._memories) + len(self._corrupt["memory"]),
+            relationships=len(self._edges) + len(self._corrupt["relationship"]),
+            duplicates=self._duplicates,
+        )
+
+    def scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
+        """See :class:`~migrator.backends.base.Backend`; of a part, what is still there of what was chosen."""
+        return self._source.scan(kind, size) if self.interval is None else self._chosen(kind, size)
+
+    def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        if self.interval is None:
+            return self._source.scan_digests(kind, size)
+        return map(digested, self._chosen(kind, size))
+
+    def _chosen(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
+        hints: Iterable[tuple[str, Relationship | None]]
+        hints = self._memories.items() if kind == "memory" else self._edges.items()
+        for some in batched(hints, size):
+            found = self._source.lookup(kind, dict(some))
+            page = [self.form.decode(kind, found[name]) for name, _ in some if name in found]
+            if page:
+                yield page
+        if self._corrupt[kind]:
+            yield list(self._corrupt[kind])
+
+    def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        return self._source.lookup(kind, wanted)
+
+    def release_snapshot(self) -> None:
+        """See :class:`~migrator.backends.base.Backend`."""
+        self._source.release_snapshot()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to say about times: those that say nothing sure, and those that lie in the future."""
+        found = ", ".join(f"{number} {_UNSURE[what]}" for what, number in sorted(self.unsure.items()))
+        told = [f"read whatever has changed: {found}"] if found else []
+        return (
+            told + ["the source holds no memories"] * (self.empty and self.interval is not None) + self.stamps.warnings
+        )
+
+
+_UNSURE: dict[Unsure, str] = {
+    "missing": "without any time",
+    "unreadable": "with an unreadable time",
+    "number": "with a number as time",
+    "without zone": "with a time without zone",
+}
