@@ -472,7 +472,8 @@ class Forward:
         run = self._run
         pending = [SchemaStep(**step) for step in run.history.state(run.run_id).schema_pending]
         left = [step for step in pending if not step.after_load]
-        steps = list({step.name: step for step in [*left, *missing]}.values())
+        # What was planned before keeps its statements: a request for it may still land.
+        steps = list({step.name: step for step in [*left, *missing, *left]}.values())
         if not steps:
             return
         run.history.append(run.run_id, events.SchemaPlanned(steps=[asdict(step) for step in steps]))

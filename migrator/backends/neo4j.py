@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 DEFAULT_DATABASE = "neo4j"
 #: Bytes of one entry of a range index; one more fails late and for the whole batch. [measured on 5.26]
 INDEX_BYTES = 8_164
-#: What memorygraph's client makes: names and properties of range indexes on the label, and of the full text one.
+#: What memorygraph's client makes: names and properties of range indexes on the label, and of the full text one. Ours
+#: have a chance suffix: whoever makes one of the client's name after ours were planned keeps it, whatever we drop.
 _INDEXES = {
     "memory_type_index": "type",
     "memory_created_at_index": "created_at",
@@ -191,7 +193,6 @@ class Neo4jBackend(BoltStore):
         """
         self._refuse_long_ids()
         present = list(self._present())
-        taken = {one.name for one in present}
         label, key = self._config.label, self._config.id_property
         at = f"FOR (m:{quoted(label)})"
         steps = []
@@ -200,7 +201,7 @@ class Neo4jBackend(BoltStore):
             if duplicates := self._wire.read(self._say.duplicate_nodes()):
                 message = "ids stand more than once: " + ", ".join(repr(row[0]) for row in duplicates)
                 raise StoreRefused(message, hint="give each memory its own id, then start again; nothing was written")
-            name = _name(_UNIQUE, taken)
+            name = _name(_UNIQUE)
             create = f"CREATE CONSTRAINT {name} IF NOT EXISTS {at} REQUIRE m.{quoted(key)} IS UNIQUE"
             step = SchemaStep(
                 name=f"constraint:{label}.{key}",
@@ -214,11 +215,11 @@ class Neo4jBackend(BoltStore):
                 one.kind == "RANGE" and self._is_on(one, wanted) for one in present
             ):
                 on = f"ON (m.{quoted(wanted)})"
-                steps.append(_index(f"index:{label}.{wanted}", "INDEX", _name(name, taken), f"{at} {on}"))
+                steps.append(_index(f"index:{label}.{wanted}", "INDEX", _name(name), f"{at} {on}"))
         name, texts = _TEXT_INDEX
         if not any(one.kind == "FULLTEXT" and label in one.labels and one.properties == texts for one in present):
             on = f"ON EACH [{', '.join(f'm.{quoted(text)}' for text in texts)}]"
-            steps.append(_index(f"fulltext:{label}", "FULLTEXT INDEX", _name(name, taken), f"{at} {on}"))
+            steps.append(_index(f"fulltext:{label}", "FULLTEXT INDEX", _name(name), f"{at} {on}"))
         return steps
 
     def apply_schema(self, steps: Sequence[SchemaStep]) -> list[SchemaStep]:
@@ -283,6 +284,6 @@ def _drops(index: Value) -> str:
     return f"DROP INDEX {index} IF EXISTS"
 
 
-def _name(wanted: str, taken: set[str]) -> Value:
-    """Return the client's name for a constraint or index, or another where something else has it."""
-    return next(name for name in (wanted, *(f"memmig_{wanted}_{n}" for n in range(100))) if name not in taken)
+def _name(wanted: str) -> str:
+    """Return a name that nobody else gives to a constraint or index."""
+    return f"{wanted}_{secrets.token_hex(4)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tests.neo4j_server import Neo4jServer
 
 APPLIED = WriteOutcome.APPLIED
-#: What memorygraphmcp 0.12.4 makes for memories.
+#: What memorygraphmcp 0.12.4 makes for memories; ours have a suffix.
 CLIENTS = {
     "memory_id_unique",
     "memory_type_index",
@@ -27,6 +28,7 @@ CLIENTS = {
     "memory_project_path_index",
     "memory_content_index",
 }
+_ALL = "SHOW INDEXES YIELD name, type, owningConstraint WHERE type <> 'LOOKUP' RETURN * ORDER BY name"
 
 
 @pytest.fixture
@@ -35,10 +37,11 @@ def opened(neo4j_server: Neo4jServer) -> Iterator[Opened]:
 
 
 def _names(server: Neo4jServer) -> set[str]:
-    """Return the indexes that are online, those of constraints included."""
-    return {
-        row[0] for row in server.run("SHOW INDEXES YIELD name, type, state WHERE type <> 'LOOKUP' AND state = 'ONLINE'")
-    }
+    """Return the indexes that are online, those of constraints included, without the suffixes of ours."""
+    rows = server.run("SHOW INDEXES YIELD name, type, state WHERE type <> 'LOOKUP' AND state = 'ONLINE'")
+    names = [re.sub(r"_[0-9a-f]{8}$", "", row[0]) for row in rows]
+    assert len(set(names)) == len(names)
+    return set(names)
 
 
 def test_what_the_client_expects_is_made_and_dropped(opened: Opened, neo4j_server: Neo4jServer) -> None:
@@ -72,12 +75,22 @@ def test_what_is_like_it_counts_as_there_whatever_its_name(opened: Opened, neo4j
 def test_a_name_that_means_something_else_is_left_alone(opened: Opened, neo4j_server: Neo4jServer) -> None:
     neo4j_server.run("CREATE INDEX memory_type_index FOR (x:Other) ON (x.other)")
     neo4j_server.run("CREATE CONSTRAINT memory_id_unique FOR (x:Other) REQUIRE x.id IS UNIQUE")
+    before = neo4j_server.run(_ALL)
     backend = opened()
     made = backend.apply_schema(backend.missing_schema())
     assert backend.missing_schema() == []
     backend.drop_schema(made)
-    assert _names(neo4j_server) == {"memory_type_index", "memory_id_unique"}
-    assert len(neo4j_server.run("SHOW CONSTRAINTS")) == 1
+    assert neo4j_server.run(_ALL) == before
+
+
+def test_what_a_client_makes_after_ours_was_planned_is_not_dropped(opened: Opened, neo4j_server: Neo4jServer) -> None:
+    """A run that died before it made anything: its rollback drops what was planned."""
+    planned = opened().missing_schema()
+    neo4j_server.run("CREATE CONSTRAINT memory_id_unique IF NOT EXISTS FOR (m:Memory) REQUIRE m.id IS UNIQUE")
+    neo4j_server.run("CREATE INDEX memory_type_index IF NOT EXISTS FOR (m:Memory) ON (m.type)")
+    before = neo4j_server.run(_ALL)
+    opened().drop_schema(planned)
+    assert neo4j_server.run(_ALL) == before
 
 
 def test_an_index_on_ids_stands_in_for_the_constraint(opened: Opened, neo4j_server: Neo4jServer) -> None:
