@@ -322,6 +322,7 @@ def _json(value: Value) -> Value:
         return value
 
 
+@lru_cache(maxsize=4096)
 def _is_name(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
