@@ -127,7 +127,8 @@ def persist[T](target: Backend, step: Callable[[], T], progressed: Callable[[], 
         try:
             return step()
         except (OutcomeUnknown, StoreUnreachable) as error:
-            if isinstance(error, StoreUnreachable) and _answers(target):
+            # A connection to the target that was lost while it was only read is mended like any other, once.
+            if isinstance(error, StoreUnreachable) and vain and _answers(target):
                 raise  # it is the source that went away
             vain = 0 if progressed() > before else vain + 1
             target.close()
