@@ -20,6 +20,7 @@ from tests.crash.worlds import BATCH, KILLED, diff
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from migrator.models import MigrationResult
     from tests.crash.stories import Point
     from tests.crash.worlds import World
