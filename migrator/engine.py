@@ -167,7 +167,7 @@ class Forward:
     def __init__(self, run: Run, lease: Lease | None) -> None:
         self._run = run
         self._lease = lease
-        self._planner = Planner(run.target.form, run.options.on_conflict)
+        self._planner = Planner(run.target.form, run.options.on_conflict, run.pair)
         self._size = run.batch_size
         self._resumed = False
         self._bases: Bases | None = None

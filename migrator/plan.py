@@ -58,6 +58,7 @@ class Known:
     target: Record | Corrupt | None
     target_digest: str | None
     base: Base | None
+    pair: str = ""  #: this one, for people
     rivals: frozenset[str] = frozenset()  #: other pairs of this journal that hold the id in this target
 
 
@@ -84,7 +85,7 @@ def decide(record: Record, source_digest: str, known: Known) -> tuple[DecidedAct
     if not _same_place(record, target):
         return "conflict", f"stands in the target under the label {':'.join(target.labels)}"  # type: ignore[union-attr]
     if known.rivals:
-        return "conflict", f"{named}; also kept in this target by {', '.join(sorted(known.rivals))}"
+        return "conflict", f"{named}; sources differ: {known.pair} and {', '.join(sorted(known.rivals))}"
     if base is None:
         return "conflict", named
     if source_digest == base.digest:
@@ -161,8 +162,9 @@ def fields_to_write(record: Record, known: Known) -> list[str]:
 class Planner:
     """Turns records of one kind and what was read about them into rows and journal entries."""
 
-    def __init__(self, form: Form, policy: ConflictPolicy) -> None:
+    def __init__(self, form: Form, policy: ConflictPolicy, pair: str = "") -> None:
         self._form = form
+        self._pair = pair
         self._policy = policy
 
     def create(self, kind: Kind, record: Record, source_digest: str) -> Planned:
@@ -176,7 +178,7 @@ class Planner:
         source_digest = digest(record)
         target = None if raw is None else self._form.decode(kind, raw)
         target_digest = digest_if_any(target)
-        known = Known(target=target, target_digest=target_digest, base=base, rivals=rivals)
+        known = Known(target=target, target_digest=target_digest, base=base, pair=self._pair, rivals=rivals)
         action, reason = decide(record, source_digest, known)
         if action == "conflict":
             action, reason = self._by_policy(record, target, reason)
