@@ -78,6 +78,28 @@ def test_what_is_gone_goes_with_its_relationships_and_comes_back(world: World) -
     world.check()
 
 
+def test_since_lists_the_whole_source_for_its_deletions(world: World) -> None:
+    """What lies before the interval is present, and what is gone is gone, whenever it was changed last."""
+    world.migrate()
+    drop(world.source_store, "m5")
+    world.source_store.nodes["m7"]["properties"] |= {"title": "newer", "updated_at": "2026-03-01T00:00:00Z"}
+    world.source_store.nodes["m1"]["properties"]["title"] = "no stamp says so"
+    plan = world.migrate(since="2026-02-01", delete=True, dry_run=True)
+    result = world.migrate(since="2026-02-01", delete=True)
+    assert (deleted(result), result.memories["updated"], result.exit_code) == ((1, 2), 1, 0)
+    assert (plan.memories, plan.relationships, plan.exit_code) == (result.memories, result.relationships, 0)
+    assert world.target_store.nodes["m1"]["properties"]["title"] == "m1"
+    assert world.target_store.nodes.keys() == {"theirs", *world.source_store.nodes}
+    assert result.verification.status == "passed"
+    drop(world.source_store, "m2", "m3", "m4")
+    with pytest.raises(LimitHit, match="3 of 7 of kind memory"):
+        world.migrate(since="2026-02-01", delete=True, max_delete="2")
+    world.source_store.nodes.clear()
+    world.source_store.edges.clear()
+    with pytest.raises(LimitHit, match="holds no memories"):
+        world.migrate(since="2026-02-01", delete=True)
+
+
 def test_relationships_go_first_and_the_marker_is_out_after(world: World) -> None:
     world.migrate()
     drop(world.source_store, "m5")
@@ -169,8 +191,8 @@ def test_moving_edges_count_towards_the_limit(world: World) -> None:
     drop(world.source_store, "m5")
     world.source_store.edges["e5"] = edge("e5", "m0", "m1", strength=5 / 3)
     before = contents(world.target_store)
-    with pytest.raises(LimitHit):
-        world.migrate(delete=True, max_delete="0")
+    with pytest.raises(LimitHit, match="1 of 8 of kind memory"):
+        world.migrate(delete=True, max_delete="12%")  # of 16 relationships that is one
     assert contents(world.target_store) == before
 
 
