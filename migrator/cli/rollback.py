@@ -41,7 +41,7 @@ def rollback(ctx: click.Context, /, run_id: str, **given: Any) -> int:  # noqa: 
             dry_run=given["dry_run"],
             force=given["force"],
             cascade=given["cascade"],
-            secrets=secrets_from({"from": given["from_password_file"], "to": given["to_password_file"]}),
+            secrets=secrets_from(given),
         )
 
     return run(ctx, call)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from migrator.cli import log
 from migrator.cli.options import settings
-from migrator.cli.output import Output, summary
+from migrator.cli.output import Call, summary
 from migrator.cli.progress import reporter
 from migrator.cli.signals import Stop
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     import click
 
+    from migrator.cli.output import Output
     from migrator.hooks import Hooks
     from migrator.models import MigrationResult
 
@@ -25,9 +26,11 @@ _GC_OBJECTS = 100_000
 
 
 def output_of(ctx: click.Context) -> Output:
-    """Return where this call writes."""
-    chosen = settings(ctx)
-    return Output(as_json=chosen.json, quiet=chosen.quiet)
+    """Return where this call writes, as its options say: from here on its errors, too."""
+    chosen, call = settings(ctx), ctx.find_root().obj
+    assert isinstance(call, Call)  # noqa: S101 - the root context is made with one
+    call.output.as_json, call.output.quiet = chosen.json, chosen.quiet
+    return call.output
 
 
 def run(
@@ -51,12 +54,15 @@ def run(
     gc.freeze()
     gc.set_threshold(_GC_OBJECTS)
     with stop, reporter(output) as progress:
-        result = call(Hooks(progress=progress, stop=stop))
+        log.record("command.began", command=ctx.info_name)
+        result = call(Hooks(progress=log.phases(progress), stop=stop))
     if result is None:
+        log.record("command.ended", message=nothing)
         output.note(nothing)
         if output.as_json:
             summary(output, MigrationResult(run_id="", status="finished", warnings=(nothing,)))
         return 0
+    log.ended(result)
     summary(output, result)
     if result.status == "interrupted":
         return _BY_SIGNAL + (stop.signal or signal.SIGINT)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from migrator import urls
@@ -13,12 +15,15 @@ from migrator.errors import UsageError
 from migrator.models import BackendConfig, BackendType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from migrator.models import Layout, Role
 
 _LONGEST_PASSWORD_FILE = 4_096
+
+#: Called when the password is needed; UsageError (2) where it cannot be had.
+type Secret = Callable[[], str]
 
 
 def store(
@@ -29,7 +34,7 @@ def store(
     uri: str | None,
     layout: Layout | None = None,
     all_labels: bool = False,
-    password_file: Path | None = None,
+    secret: Secret | None = None,
 ) -> BackendConfig:
     """Return the store that ``--from|--to``, ``-path``, ``-uri`` mean, checked and with its secrets.
 
@@ -41,7 +46,7 @@ def store(
         message = "a store of the backend memory lives in one process and is gone when memmig ends"
         raise UsageError(message, hint=f"give a file or a server to --{role}")
     config.validate()
-    return fill_secrets(config, role, password_file=password_file)
+    return fill_secrets(config, role, secret=secret)
 
 
 def source_of(given: Mapping[str, Any]) -> BackendConfig:
@@ -53,7 +58,7 @@ def source_of(given: Mapping[str, Any]) -> BackendConfig:
         uri=given["from_uri"],
         layout=given["from_layout"],
         all_labels=given["all_labels"],
-        password_file=given["from_password_file"],
+        secret=secret_of(given, "from"),
     )
 
 
@@ -66,7 +71,7 @@ def target_of(given: Mapping[str, Any]) -> BackendConfig:
         uri=given["to_uri"],
         layout=given.get("layout"),
         all_labels=given.get("all_labels", False),
-        password_file=given["to_password_file"],
+        secret=secret_of(given, "to"),
     )
 
 
@@ -105,20 +110,20 @@ def _with_default_path(role: Role, parts: dict[str, Any]) -> dict[str, Any]:
     return parts
 
 
-def fill_secrets(config: BackendConfig, role: Role, *, password_file: Path | None = None) -> BackendConfig:
-    """Return the store with user and password from the file, the environment or a prompt, as far as they are needed.
+def fill_secrets(config: BackendConfig, role: Role, *, secret: Secret | None = None) -> BackendConfig:
+    """Return the store with user and password from ``secret``, the environment or a prompt, as far as they are needed.
 
     A prompt only where a user is named, nothing else knows the password, and someone sits at the terminal.
     """
     if config.path is not None or config.password:
-        if password_file is not None:
-            message = f"a password file is given for {config.backend}, which takes no password from it"
-            raise UsageError(message, hint=f"leave --{role}-password-file away")
+        if secret is not None:
+            message = f"where a password is to be had is given for {config.backend}, which takes none"
+            raise UsageError(message, hint=f"leave --{role}-password-file, or the profile's {role}_password_…, away")
         return config
     known = urls.credentials(role, config.backend, user=config.user)
     user = known.get("user", config.user)
-    if password_file is not None:
-        password = read_password(password_file)
+    if secret is not None:
+        password = secret()
     else:
         password = known.get("password", "")
         if user and not password and sys.stdin.isatty() and sys.stderr.isatty():
@@ -131,11 +136,18 @@ def fill_secrets(config: BackendConfig, role: Role, *, password_file: Path | Non
     return replace(config, user=user, password=password)
 
 
-def secrets_from(files: dict[Role, Path | None]) -> Callable[[BackendConfig, Role], BackendConfig]:
-    """Return the function that fills in the secrets of stores which a journal names."""
+def secret_of(given: Mapping[str, Any], role: Role) -> Secret | None:
+    """Return how a command's options, or its profile (``from_secret``, ``to_secret``), say where a password is."""
+    file = given.get(f"{role}_password_file")
+    secret: Secret | None = partial(read_password, file) if file is not None else given.get(f"{role}_secret")
+    return secret
+
+
+def secrets_from(given: Mapping[str, Any]) -> Callable[[BackendConfig, Role], BackendConfig]:
+    """Return the function that fills in the secrets of stores which a journal names, by a command's options."""
 
     def fill(config: BackendConfig, role: Role) -> BackendConfig:
-        return fill_secrets(config, role, password_file=files.get(role))
+        return fill_secrets(config, role, secret=secret_of(given, role))
 
     return fill
 
@@ -152,12 +164,17 @@ def read_password(path: Path) -> str:
     except OSError as error:
         message = f"the password file {path} cannot be read: {error.strerror}"
         raise UsageError(message, hint="give the path of a file with the password in its only line") from error
+    return only_line(content, f"the password file {path}")
+
+
+def only_line(content: bytes, what: str) -> str:
+    """Return the one line of text that a password is; UsageError (2), naming ``what``, where it is not one."""
     try:
         password = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError as error:
-        message = f"the password file {path} is not UTF-8 text"
-        raise UsageError(message, hint="write the password into its only line") from error
+        message = f"{what} is not UTF-8 text"
+        raise UsageError(message, hint="the password is to be its only line") from error
     if not password or "\n" in password or len(content) > _LONGEST_PASSWORD_FILE:
-        message = f"the password file {path} does not hold exactly one line"
-        raise UsageError(message, hint="write the password into its only line")
+        message = f"{what} does not hold exactly one line"
+        raise UsageError(message, hint="the password is to be its only line")
     return password

@@ -48,7 +48,7 @@ def verify(ctx: click.Context, /, run_id: str | None, **given: Any) -> int:  # n
             str(run_id),
             journal_path=settings(ctx).journal,
             hooks=hooks,
-            secrets=secrets_from({"from": given["from_password_file"], "to": given["to_password_file"]}),
+            secrets=secrets_from(given),
         )
 
     if run_id is not None:
