@@ -132,11 +132,6 @@ class MigrationOptions:
                 parse_span(span, name)
 
 
-def not_yet(what: str) -> UsageError:
-    """Return the error for an option, choice or command of a later version."""
-    return UsageError(f"not yet: {what} comes with a later version of memmig", hint="leave it away")
-
-
 _CHOICES = {"on_conflict": ("skip", "overwrite", "newest", "fail"), "on_unstorable": ("stop", "quarantine")}
 
 #: The keys of a kind's counts, in the order in which they are shown (DESIGN's JSON).

@@ -200,7 +200,8 @@ def brief(result: MigrationResult) -> list[str]:
     told = ", ".join(f"{number} {key}" for key, number in total.items() if number)
     if not told and not result.exit_code:
         return []
-    return [f"{_headline(result)}: {told or 'nothing changed'}", *findings(result.findings)]
+    wanting = [finding for finding in result.findings if finding.what != "foreign"]
+    return [f"{_headline(result)}: {told or 'nothing changed'}", *findings(wanting)]
 
 
 def document(result: MigrationResult) -> dict[str, Any]:

@@ -313,6 +313,8 @@ def answers(journal: Journal, whole: list[str]) -> dict[str, Any]:
         for exclude in (None, *whole):
             found[f"bases {pair} {exclude}"] = journal.bases(pair, exclude=exclude).get("memory", IDS)
         found[f"kept {pair}"] = list(journal.bases(pair).all("memory"))
+        found[f"number {pair}"] = journal.bases(pair).kept({"memory": 0, "relationship": 0})
+        found[f"open {pair}"] = journal.bases(pair).open_ids()
         found[f"holders {pair}"] = journal.other_holders(pair, target, "memory", IDS)
     for run in whole:
         found[f"later {run}"] = journal.later_writers(run)
@@ -322,6 +324,7 @@ def answers(journal: Journal, whole: list[str]) -> dict[str, Any]:
         found[f"repeated {run}"] = {one: [row[1:] for row in rows] for one, rows in repeated.items()}
         found[f"entries {run}"] = [row[1:] for row in journal.entries(run, phase=None)]
         found[f"state {run}"] = shown(journal.state(run))
+    found["in step"] = journal.in_step()
     found["runs"] = [(state.run_id, state.status, state.counts(), state.opened) for state in journal.runs()]
     found["ends"] = [(state.finished, state.finished_at, state.rollback_finished_at) for state in journal.runs()]
     return found
