@@ -82,9 +82,9 @@ def read(url: str, layout: str = "") -> Contents:
 
 @contextmanager
 def sqlite_copy(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a copy of a SQLite file and its WAL, so that looking changes nothing."""
+    """Open a copy of a SQLite file and its logs, so that looking changes nothing."""
     with tempfile.TemporaryDirectory(prefix="ck") as folder:
-        for suffix in ("", "-wal"):
+        for suffix in ("", "-wal", "-journal"):
             source = Path(f"{path}{suffix}")
             if source.exists() or not suffix:
                 shutil.copyfile(source, Path(folder) / f"copy{suffix}")
