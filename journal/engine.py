@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _BUSY_SECONDS = 10
 _WRITE_PRAGMAS = (
-    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     # A checkpoint per 16 MB instead of 4: it syncs twice, and the log holds everything meanwhile.
     "PRAGMA wal_autocheckpoint=4000",
@@ -91,6 +90,9 @@ def _engine(path: Path, options: str, pragmas: tuple[str, ...], begin: str) -> E
 
     @event.listens_for(engine, "connect")
     def _connected(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
+        # SQLite says that this failed by the old mode, not by an error; and readers rely on the log.
+        if pragmas and connection.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
+            raise lock.not_writable(path, "its write-ahead log cannot be made")
         for pragma in (*pragmas, *_CACHE_PRAGMAS):
             connection.execute(pragma).close()
 
