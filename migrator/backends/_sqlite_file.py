@@ -34,8 +34,9 @@ def translated(error: sqlite3.Error, path: Path, *, writing: bool) -> MemmigErro
         message = f"{path} is locked by another process for more than {BUSY_SECONDS:.0f} s"
         hint = "end or wait for the program that has it open, then run again"
         return TargetFull(message, hint=hint) if writing else StoreUnreachable(message, hint=hint)
-    if writing and code in _FULL:
-        return TargetFull(f"{path} cannot be written: {error}", hint="free space on its disk, then run again")
+    # A target that was open has no room, or no access any more, for what SQLite opens beside it.
+    if writing and code in {*_FULL, sqlite3.SQLITE_CANTOPEN}:
+        return TargetFull(f"{path} cannot be written: {error}", hint="free space on its disk, or mend the disk")
     if not writing and code in _NO_ACCESS:
         return StoreUnreachable(f"{path} cannot be opened: {error}", hint="check the path and its permissions")
     if code == sqlite3.SQLITE_NOTADB:

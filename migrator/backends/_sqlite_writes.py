@@ -13,7 +13,7 @@ from migrator.backends import _sqlite_file as files
 from migrator.backends import _sqlite_reads as reads
 from migrator.backends import _sqlite_schema as schema
 from migrator.backends.base import Durability, Marker, SchemaStep, WriteOutcome
-from migrator.errors import OutcomeUnknown, StoreRefused
+from migrator.errors import OutcomeUnknown, StoreRefused, TargetFull
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,8 +46,8 @@ class Echoed(Exception):
 def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
     """Run a block under BEGIN IMMEDIATE and commit it; any exception rolls back and goes on.
 
-    A driver's error becomes TargetFull or StoreRefused (nothing stays). OutcomeUnknown where a COMMIT failed and SQLite
-    no longer says that the transaction is open.
+    A driver's error becomes TargetFull or StoreRefused (nothing stays). Where a COMMIT failed and SQLite no longer says
+    that the transaction is open, it may have landed: TargetFull for what the disk refused, else OutcomeUnknown.
     """
     committing = False
     try:
@@ -56,11 +56,15 @@ def transaction(connection: sqlite3.Connection, path: Path) -> Iterator[None]:
         committing = True
         connection.execute("COMMIT")
     except sqlite3.Error as error:
+        known = files.translated(error, path, writing=True)
         if committing and not connection.in_transaction:
             message = f"{path}: it is not known whether the commit landed ({error})"
+            if isinstance(known, TargetFull):
+                # There is no server that could come back: the run ends, and its resume reads the marker.
+                raise TargetFull(message, hint=known.hint) from error
             raise OutcomeUnknown(message, hint="resume the run") from error
         _roll_back(connection)
-        raise files.translated(error, path, writing=True) from error
+        raise known from error
     except BaseException:
         _roll_back(connection)
         raise

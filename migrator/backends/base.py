@@ -1,8 +1,9 @@
 """What a store must be able to do: one Protocol for its I/O, one for its stored form (pure).
 
 Retry, fault injection and timing are wrappers around :class:`Backend`; a backend never retries. Its errors are those of
-``migrator.errors``: ``StoreUnreachable`` (20), ``StoreRefused`` (21), ``TargetFull`` (33, nothing of the request stays)
-and ``OutcomeUnknown`` (the request was sent, no answer came). Driver exceptions never leave a backend.
+``migrator.errors``: ``StoreUnreachable`` (20), ``StoreRefused`` (21), ``TargetFull`` (33, nothing of the request stays,
+unless a file's commit failed at its end: the run ends, and its resume looks) and ``OutcomeUnknown`` (the request was
+sent, no answer came). Driver exceptions never leave a backend.
 """
 
 from __future__ import annotations
