@@ -57,7 +57,7 @@ def engines() -> tuple[Engine, ...]:
             found.append(Engine(name=name, live=Path(module).exists(), detail=shown))
         except (ImportError, PackageNotFoundError, OSError, subprocess.SubprocessError) as error:
             found.append(Engine(name=name, live=False, detail=f"not here: {error}"))
-    return (*found, _neo4j(), _memgraph())
+    return (*found, _neo4j(), _memgraph(), _strace())
 
 
 def _neo4j() -> Engine:
@@ -78,6 +78,16 @@ def _memgraph() -> Engine:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is no server to test on
         return Engine(name="memgraph", live=False, detail=f"{MEMGRAPH} does not answer: {type(error).__name__}")
     return Engine(name="memgraph", live=True, detail=f"Memgraph {shown[0]}")
+
+
+def _strace() -> Engine:
+    """No engine of ours, but what makes the calls of one fail; it may be there, and tracing not be allowed."""
+    try:
+        shown = subprocess.run(["strace", "-V"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+        subprocess.run(["strace", "-o", os.devnull, "-e", "inject=fsync:error=EIO", "true"], check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Engine(name="strace", live=False, detail=f"not here: {error}")
+    return Engine(name="strace", live=True, detail=shown)
 
 
 def memgraph_client() -> Any:
@@ -102,6 +112,11 @@ def empty_memgraph() -> None:
 def live(name: str) -> bool:
     """Say whether an engine can be used here."""
     return any(engine.live for engine in engines() if engine.name == name)
+
+
+def reason(name: str) -> str:
+    """Return the line of a run's header that says why an engine is not live."""
+    return next(str(engine) for engine in engines() if engine.name == name)
 
 
 def missing_required() -> list[str]:
