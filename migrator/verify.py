@@ -7,9 +7,11 @@ Classes (docs/explanation/sync.md): *matched*; *missing* and *different* fail; *
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from journal.chain import Entry
+from migrator.ahead import called_ahead
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Memory, Relationship, differing_fields, digest
 from migrator.models import Finding, VerificationResult
 from migrator.plan import bumped_of, bumped_text, bumped_values, digest_if_any, is_written
@@ -140,12 +142,9 @@ class InRun:
         return self._tally.result()
 
     def _compare_all(self, kind: Kind) -> int:
-        outside = self._out_of_scope[kind]
         seen = 0
-        for chunk in self._source.scan_digests(kind, self._size):
-            self._hooks.check()
-            inside = [item for item in chunk if item.id not in outside] if outside else chunk
-            there = self._target.lookup_digests(kind, {item.id: item.hint for item in inside})
+        look_up, overlaps = partial(self._looked_up, kind), self._target.overlaps
+        for inside, there in called_ahead(look_up, self._inside(kind), overlaps=overlaps):
             odd = [item for item in inside if there.get(item.id) != item.digest]
             self._tally.matched += len(inside) - len(odd)
             seen += len(inside) - len(odd)
@@ -153,6 +152,15 @@ class InRun:
                 seen += self._resolve(kind, odd)
             self._hooks.report("verify", kind, seen, self._in_scope[kind])
         return seen
+
+    def _inside(self, kind: Kind) -> Iterator[list[Digested]]:
+        outside = self._out_of_scope[kind]
+        for chunk in self._source.scan_digests(kind, self._size):
+            self._hooks.check()
+            yield [item for item in chunk if item.id not in outside] if outside else chunk
+
+    def _looked_up(self, kind: Kind, items: list[Digested]) -> dict[str, str]:
+        return self._target.lookup_digests(kind, {item.id: item.hint for item in items})
 
     def _resolve(self, kind: Kind, odd: list[Digested]) -> int:
         entries = self._planned(kind, [item.id for item in odd])

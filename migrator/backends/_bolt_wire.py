@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import socket
 from contextlib import contextmanager, suppress
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from migrator.backends._bolt_values import readers
@@ -100,7 +101,7 @@ class Transact:
 
 
 class Wire:
-    """One database of one server. Use it in one thread."""
+    """One database of one server. Each thread has a session of its own; one thread at a time writes."""
 
     def __init__(self, driver: Driver, *, database: str | None, place: str, timeout: float, writes: bool) -> None:
         self._driver = driver
@@ -108,8 +109,8 @@ class Wire:
         self._place = place
         self._timeout = timeout
         self._writes = writes
-        self._in_write = False
-        self._session: Session | None = None
+        self._writer: int | None = None  #: the thread that writes now
+        self._sessions: dict[int, Session] = {}
 
     # --- requests ---
 
@@ -131,20 +132,21 @@ class Wire:
     @contextmanager
     def transaction(self) -> Iterator[Transact]:
         """Begin a transaction, which is rolled back where it was not committed: errors of one that reads."""
-        if self._session is None:
-            self._session = self._new_session()
-        with self._begun(self._session) as transaction:
+        session = self._sessions.get(get_ident())
+        if session is None:
+            session = self._sessions[get_ident()] = self._new_session()
+        with self._begun(session) as transaction:
             yield transaction
 
     @contextmanager
     def writing(self) -> Iterator[Transact]:
         """Begin a transaction that writes: a lost connection is OutcomeUnknown as soon as it has begun."""
         with self.transaction() as transaction:
-            self._in_write = True
+            self._writer = get_ident()
             try:
                 yield transaction
             finally:
-                self._in_write = False
+                self._writer = None
 
     def auto(self, query: str, *, writes: bool) -> list[list[Value]]:
         """Run one statement that the server takes outside transactions only; sent once, as all."""
@@ -154,11 +156,11 @@ class Wire:
                 connected = session.begin_transaction()
                 self._prepare(connected)
                 connected.rollback()
-            self._in_write = writes
+            self._writer = get_ident() if writes else None
             with self.translated():
                 return session.run(query).values()
         finally:
-            self._in_write = False
+            self._writer = None
             with suppress(Exception):
                 session.close()
 
@@ -169,9 +171,9 @@ class Wire:
 
     def close(self) -> None:
         """Disconnect. Never raises."""
-        with suppress(Exception):
-            if self._session is not None:
-                self._session.close()
+        for session in self._sessions.values():
+            with suppress(Exception):
+                session.close()
         with suppress(Exception):
             self._driver.close()
 
@@ -201,6 +203,9 @@ class Wire:
             handler.struct_hydration_functions = {**handler.struct_hydration_functions, **readers()}
             handler._memmig = True  # noqa: SLF001
 
+    def _writes_now(self) -> bool:
+        return self._writer == get_ident()
+
     # --- errors ---
 
     @contextmanager
@@ -221,7 +226,7 @@ class Wire:
 
     def _lost(self, error: Exception) -> MemmigError:
         said = _said(error)
-        if self._in_write:
+        if self._writes_now():
             message = f"{self._place} did not answer: {said}"
             return OutcomeUnknown(message, hint="resume the run: it finds out what has landed")
         message = f"{self._place} cannot be reached: {said}"
@@ -239,7 +244,7 @@ class Wire:
                     return Conflict(said)
                 if message == _NO_SIGN_IN:
                     return self._no_sign_in(said)
-                if kind is TargetFull and not self._in_write:
+                if kind is TargetFull and not self._writes_now():
                     return StoreUnreachable(f"{self._place} {message}: {said}", hint="raise the server's limits")
                 return kind(f"{self._place} {message}: {said}", hint=hint)
         if commits:

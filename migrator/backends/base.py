@@ -205,7 +205,8 @@ class Backend(Protocol):
     form: Form
     batch_size: int  #: records in a batch, unless the caller says how many
     batch_bytes: int  #: of texts in a batch, about; 0 = as many as there are
-    #: Whether another thread may carry ``write`` out, while nothing but ``form`` is used in the one that opened it.
+    #: Whether another thread may carry out a ``write`` beside which nothing but ``form`` is used, and several threads
+    #: may call ``lookup_digests`` beside whatever the one that opened it does.
     overlaps: bool
     snapshots: bool  #: every scan until ``release_snapshot`` sees the same; the engine checks again if not
 
