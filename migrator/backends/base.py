@@ -300,7 +300,10 @@ class Backend(Protocol):
         """
 
     def missing_schema(self) -> list[SchemaStep]:
-        """Return what the store's client expects and the store lacks, in the order of creation."""
+        """Return what the store's client expects and the store lacks, in the order of creation.
+
+        The statements may differ from call to call; what a step makes is known by its ``name``.
+        """
 
     def apply_schema(self, steps: Sequence[SchemaStep]) -> list[SchemaStep]:
         """Create the steps that are not there yet (repeatable); return those that were created by this call."""
