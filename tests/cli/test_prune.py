@@ -29,8 +29,8 @@ def change(store: Path, title: str, number: int = 2) -> None:
             connection.execute("UPDATE nodes SET properties = ? WHERE id = ?", (new, entity_id))
 
 
-def night(memmig: Memmig) -> dict[str, Any]:
-    done = memmig(*MOVE, "--json")
+def night(memmig: Memmig, *words: str) -> dict[str, Any]:
+    done = memmig(*MOVE, "--json", *words)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -97,6 +97,17 @@ def test_the_nights_go_on(runs: list[str], memmig: Memmig, source: Path) -> None
     change(source, "fifth", 3)
     assert night(memmig)["memories"]["updated"] == 3
     assert memmig("journal", "check").returncode == 0
+
+
+def test_the_watermark_stays(runs: list[str], memmig: Memmig) -> None:
+    interval = ("--since", "last", "--overlap", "0h", "--dry-run")
+    before = night(memmig, *interval)
+    assert before["watermark"] is not None
+    assert before["memories"]["read"] < 10
+    done = memmig("journal", "prune", "--keep", "0", "--json")
+    assert json.loads(done.stdout)["pruned"] == runs
+    after = night(memmig, *interval)
+    assert {**after, "seconds": 0, "estimate": 0} == {**before, "seconds": 0, "estimate": 0}
 
 
 def test_what_people_read(runs: list[str], memmig: Memmig) -> None:
