@@ -182,9 +182,14 @@ class Deletions:
         """Delete, or retain, every candidate."""
         run = self._run
         for kind in reversed(KINDS):
-            for ids in batched(run.absent.ids[kind], run.batch_size):
+            gone = run.absent.ids[kind]
+            done = 0
+            for ids in batched(gone, run.batch_size):
                 run.hooks.check()
                 in_halves(self._undecided(kind, ids), partial(self._round, kind), partial(self._give_up, kind))
+                done += len(ids)
+                if not self._before_updates:
+                    run.hooks.report("delete", kind, done, len(gone))
 
     def _undecided(self, kind: Kind, ids: Sequence[str]) -> list[str]:
         """Return the ids that this run has not decided yet; count the others."""

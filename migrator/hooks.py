@@ -12,7 +12,7 @@ from migrator.errors import Interrupted
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PhaseName = Literal["scan", "import", "verify", "rollback"]
+PhaseName = Literal["scan", "import", "delete", "verify", "rollback"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from journal.prune import Keep
 from journal.store import Journal
 from migrator import manager
 from migrator.backends.memory import STORES, MemoryBackend, MemoryStore
-from migrator.errors import LimitHit, StoreRefused, Unstorable, UsageError, VerificationFailed
+from migrator.errors import Interrupted, LimitHit, StoreRefused, Unstorable, UsageError, VerificationFailed
+from migrator.hooks import Hooks
 from migrator.model import Corrupt, Problem
 from migrator.models import BackendConfig, BackendType, MigrationOptions
 from tests.engine.conftest import Fate, Killed, contents, edge, fill, memory
@@ -541,6 +543,31 @@ def test_it_is_made_again_when_it_comes_back(world: World) -> None:
     world.source_store.nodes["m5"] = old["m5"]
     result = world.migrate(delete=True)
     assert (result.memories["created"], result.exit_code) == (1, 0)
+
+
+def test_a_pruned_journal_still_knows_what_is_ours(world: World) -> None:
+    world.target_store.nodes["m6"] = world.source_store.nodes["m6"]
+    world.migrate()
+    world.source_store.nodes["m5"] = memory("m5", title="newer", updated_at="2026-03-01T00:00:00Z")
+    world.migrate()
+    with Journal.open(world.journal) as journal:
+        assert len(journal.prune(Keep(runs=0)).pruned) == 2
+    drop(world.source_store, "m5", "m6")
+    result = world.migrate(delete=True)
+    assert (deleted(result), result.exit_code) == ((1, 4), 0)
+    assert "m6" in world.target_store.nodes
+
+
+def test_ctrl_c_in_the_deletions_ends_a_batch_and_can_be_resumed(world: World) -> None:
+    world.migrate()
+    drop(world.source_store, "m5", "m6")
+    seen: list[str] = []
+    hooks = Hooks(progress=lambda at: seen.append(at.phase), stop=lambda: 2 if "delete" in seen else 0)
+    with pytest.raises(Interrupted) as caught:
+        world.migrate(delete=True, hooks=hooks)
+    assert caught.value.result.status == "interrupted"
+    assert deleted(caught.value.result) == (0, 3)
+    assert deleted(world.migrate(resume=True)) == (2, 4)
 
 
 def test_a_lost_target_is_no_mass_deletion(world: World) -> None:
