@@ -50,6 +50,15 @@ def retitle(place: Place, memory: str, title: str) -> None:
             graph.write("MATCH (m:Memory {id: $id}) SET m.title = $title", id=memory, title=title)
 
 
+def without_label(place: Place, memory: str) -> None:
+    """Give a memory another label: it is no memory any more, and what hangs on it is out of scope."""
+    if place.kind == "sqlite-0.12":
+        _execute(place, [("UPDATE nodes SET label = 'Archived' WHERE id = ?", (memory,))])
+    else:
+        with place.graph() as graph:
+            graph.write("MATCH (m:Memory {id: $id}) REMOVE m:Memory SET m:Archived", id=memory)
+
+
 def _table(place: Place) -> str:
     return "nodes" if place.kind == "sqlite-0.12" else "memories"
 
