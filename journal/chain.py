@@ -106,6 +106,13 @@ def event_hash(previous: str, columns: tuple[int, str, int, str, int, str, str])
     return sha256(bytes.fromhex(previous) + orjson.dumps(columns)).hexdigest()
 
 
+def _follows(previous: str, row: EventRow) -> bool:
+    try:
+        return event_hash(previous, row[:7]) == row[7]
+    except TypeError:  # a damaged row may hold bytes
+        return False
+
+
 def verified(rows: Iterable[EventRow], previous: str, last_seq: int) -> Iterator[EventRow]:
     """Yield event rows that follow the event ``last_seq`` with hash ``previous``, for as long as the chain holds.
 
@@ -115,7 +122,7 @@ def verified(rows: Iterable[EventRow], previous: str, last_seq: int) -> Iterator
         if row[0] != last_seq + 1:
             msg = f"the journal's hash chain is broken: event {last_seq + 1} is missing"
             raise JournalDamaged(msg, hint="memmig journal check")
-        if event_hash(previous, row[:7]) != row[7]:
+        if not _follows(previous, row):
             msg = f"the journal's hash chain is broken from event {row[0]} ({row[3]}, run {row[1] or '-'}) on"
             raise JournalDamaged(msg, hint="memmig journal check")
         last_seq, previous = row[0], row[7]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -44,13 +44,17 @@ _NEW_PRAGMAS = ("PRAGMA journal_mode=OFF", "PRAGMA synchronous=FULL", "PRAGMA re
 #: Bytes of a temporary table in memory before it goes to a file.
 _CACHE_PRAGMAS = ("PRAGMA temp_store=FILE", "PRAGMA cache_size=-16000")
 _ATTEMPTS = 5
+#: Beside SQLITE_CORRUPT. SQLITE_ERROR: our statements are fixed and tested, so what does not fit them is the file.
+_DAMAGE = frozenset({"SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_FORMAT", "SQLITE_TOOBIG", "SQLITE_MISMATCH"})
+#: Python's own complaint, which has no SQLite code.
+_NOT_UTF8 = "Could not decode to UTF-8"
 
 type Fingerprint = tuple[tuple[int, int] | None, ...]
 
 
 def _translate(path: Path, error: sqlite3.Error) -> MemmigError | None:
     name = getattr(error, "sqlite_errorname", None) or ""
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+    if name in _DAMAGE or name.startswith("SQLITE_CORRUPT") or str(error).startswith(_NOT_UTF8):
         return JournalDamaged(f"{path} is damaged or no journal: {error}", hint="memmig journal check")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return JournalLocked(f"the journal {path} is in use by another program", hint="end it and try again")
@@ -70,6 +74,9 @@ def translated(path: Path) -> Iterator[None]:
         if known is None:
             raise
         raise known from error
+    except UnicodeDecodeError as error:  # of a message of SQLite's own about a damaged schema
+        msg = f"{path} is damaged: what SQLite says about it is no text"
+        raise JournalDamaged(msg, hint="memmig journal check") from error
     except OSError as error:
         raise lock.not_writable(path, error.strerror or str(error)) from error
 
@@ -208,10 +215,14 @@ class Database:
 
     def rows(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> list[Any]:
         """Return all rows of a query: keep the answers small. Must not be called within :meth:`transaction`."""
+        return self.look(lambda connection: list(connection.execute(statement, parameters or {}).all()))
+
+    def look[T](self, call: Callable[[Connection], T]) -> T:
+        """Return what ``call`` finds in one transaction; it is called again where the file was changed under it."""
         for _ in range(_ATTEMPTS):
             try:
                 with translated(self.path), self._connection.begin():
-                    found = list(self._connection.execute(statement, parameters or {}).all())
+                    found = call(self._connection)
             except JournalDamaged:
                 if not self._reopened():
                     raise
@@ -238,10 +249,10 @@ class Database:
         with translated(self.path), self._connection.begin():
             yield self._connection
 
-    @property
-    def connection(self) -> Connection:
-        """The connection, outside any transaction."""
-        return self._connection
+    def empty_log(self) -> None:
+        """Move everything from the write-ahead log into the file."""
+        with translated(self.path):
+            self._driver().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
     def copy_to(self, place: Path, *, replace: bool = False) -> None:
         """Write a complete copy, 0600; JournalNotWritable where something stands there, unless ``replace``."""
@@ -288,10 +299,6 @@ class Database:
         driver = self._connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)  # noqa: S101 - narrows SQLAlchemy's Any
         return driver
-
-    def integrity_problems(self) -> list[str]:
-        """Return what SQLite's own check finds."""
-        return [f"SQLite: {row[0]}" for row in self.rows(text("PRAGMA integrity_check")) if row[0] != "ok"]
 
     def _disconnect(self) -> None:
         self._connection.close()

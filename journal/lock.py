@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _OTHERS = 0o077
 _MAGIC = b"SQLite format 3\0"
+#: The header's versions for writing and reading: a backup's, and a journal's (WAL).
+_VERSIONS = (b"\1\1", b"\2\2")
+_VERSIONS_AT = 18
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -57,10 +60,10 @@ def refuse_garbage(path: Path) -> None:
     """Raise JournalDamaged where the file does not begin as a database does. An empty or missing one passes."""
     try:
         with path.open("rb") as file:
-            head = file.read(len(_MAGIC))
+            head = file.read(_VERSIONS_AT + 2)
     except FileNotFoundError:
         return
-    if head and head != _MAGIC:
+    if head and not (head.startswith(_MAGIC) and head[_VERSIONS_AT:] in _VERSIONS):
         msg = f"{path} is not a journal"
         raise JournalDamaged(msg, hint="give another path with --journal")
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import datetime
-from itertools import batched, groupby
-from operator import attrgetter
+from itertools import batched
 from typing import TYPE_CHECKING, Any, Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from journal.chain import StoredEntry
 from journal.errors import NoSuchRun
@@ -18,8 +17,6 @@ from journal.tables import batches, entries, events
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
-
-    from sqlalchemy import Select
 
     from journal.chain import EventRow
     from journal.engine import Database
@@ -173,20 +170,6 @@ def entries_at(database: Database, seqs: Sequence[int]) -> Iterator[StoredEntry]
         )
 
 
-def all_batches_of_entries(database: Database) -> Iterator[tuple[tuple[str, int, str], list[StoredEntry]]]:
-    """Yield ((run_id, batch, phase), entries) for every stretch of entries of one batch, in the order of seq."""
-    stretches = groupby(_all_entries(database), key=attrgetter("run_id", "batch", "phase"))
-    return ((key, list(stretch)) for key, stretch in stretches)
-
-
-def _all_entries(database: Database) -> Iterator[StoredEntry]:
-    query = select(entries).order_by(entries.c.seq).limit(PAGE_ENTRIES)
-    after: int | None = None
-    while page := database.rows(query if after is None else query.where(entries.c.seq > after)):
-        yield from map(StoredEntry._make, page)
-        after = page[-1][0]
-
-
 def find(database: Database, entity_id: str) -> list[StoredEntry]:
     """Return every entry of an id, oldest first: a scan of the whole table."""
     query = select(entries).where(entries.c.entity_id == entity_id).order_by(entries.c.seq)
@@ -218,13 +201,3 @@ def _exported(stored: StoredEvent) -> dict[str, Any]:
         "payload": asdict(stored.event),
         "hash": stored.hash,
     }
-
-
-def last_seq() -> Select[tuple[int | None]]:
-    """Return the query for the last event's seq."""
-    return select(func.max(events.c.seq))
-
-
-def hash_of(seq: int) -> Select[tuple[str]]:
-    """Return the query for an event's hash."""
-    return select(events.c.hash).where(events.c.seq == seq)

@@ -40,6 +40,10 @@ def revision_of(connection: Connection, path: Path) -> str | None:
     """Return the journal's revision, None for an empty database; JournalDamaged for a database that is no journal."""
     names = set(inspect(connection).get_table_names())
     if not names:
+        if (connection.exec_driver_sql("PRAGMA page_count").scalar() or 0) > 1:
+            # A journal that was never used has one page at most: what it held cannot be found any more.
+            msg = f"{path} holds pages and no tables"
+            raise JournalDamaged(msg, hint="go on with a backup, or give another path with --journal")
         return None
     if not names >= tables.OWN_TABLES:
         raise no_journal(path)
@@ -82,11 +86,16 @@ def upgrade(connection: Connection) -> None:
 
 
 def differences(connection: Connection) -> list[str]:
-    """Return what is wrong with the triggers and views of a journal of today's revision."""
-    query = "SELECT name, sql FROM sqlite_master WHERE type IN ('trigger', 'view')"
-    found: dict[str, str] = {row[0]: row[1] for row in connection.exec_driver_sql(query)}
-    problems = [f"{name} is missing or was altered" for name, sql in tables.EXTRAS.items() if found.get(name) != sql]
-    problems += [f"{name} does not belong in a journal" for name in sorted(set(found) - set(tables.EXTRAS))]
+    """Return what is wrong with the tables, triggers and views of a journal of today's revision."""
+    query = "SELECT type, name, sql FROM sqlite_master WHERE type <> 'index'"
+    found = {row[1]: (row[0], row[2]) for row in connection.exec_driver_sql(query)}
+    problems = [
+        f"{name} is missing or was altered"
+        for name, sql in tables.objects().items()
+        if " ".join(str(found.get(name, ("", ""))[1]).split()) != " ".join(sql.split())
+    ]
+    ours = {name for name, (sort, _) in found.items() if sort in {"trigger", "view"}}
+    problems += [f"{name} does not belong in a journal" for name in sorted(ours - set(tables.EXTRAS))]
     return problems
 
 

@@ -14,7 +14,7 @@ from journal import audit, lock, prune, reader, schema, state, tables
 from journal.bases import Bases, Decided, Repeated, later_writers
 from journal.chain import Entry, entry_rows, rows_digest
 from journal.engine import Database, looks_foreign
-from journal.errors import JournalDamaged, JournalLocked, JournalNotWritable, MemmigError, NoSuchRun
+from journal.errors import JournalLocked, JournalNotWritable, MemmigError, NoSuchRun
 from journal.events import Event, JournalAnchored, JournalCreated, Planned, RunOpened
 from journal.watermarks import TYPES, fold_watermarks
 from journal.writing import Tip, columns_of, insert_entries, insert_event
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from journal.state import BatchStatus, RunState
     from journal.watermarks import InStep
 
-type Mode = Literal["write", "read"]
+type Mode = Literal["write", "read", "look"]
 
 
 def _now() -> datetime:
@@ -67,18 +67,20 @@ class Journal:
     def open(cls, path: Path | str, *, mode: Mode = "write", clock: Callable[[], datetime] = _now) -> Self:
         """Open a journal; ``write`` locks it, makes a missing one (folder 0700, file 0600), upgrades an older one.
 
-        ``read`` leaves no trace, and reads an older one from an upgraded temporary copy.
+        ``read`` leaves no trace, and reads an older one from an upgraded temporary copy. Both read the whole journal
+        and refuse a damaged one: about 2 s per million entries. ``look`` is ``read`` for people who want to see what is
+        left of a damaged one: it only sets ``damaged``, and whatever is read then may be wrong, or raise anything.
 
-        JournalLocked (40), JournalDamaged (41: no journal, a symbolic link, or a broken chain; with ``read`` a broken
-        chain only sets ``damaged``), JournalTooNew (42), JournalNotWritable (43), NoSuchRun (52: ``read``, no file).
+        JournalLocked (40), JournalDamaged (41: no journal, a symbolic link, or damaged), JournalTooNew (42),
+        JournalNotWritable (43), NoSuchRun (52: no file, unless ``write``).
         """
         # Links in the way to the file are the user's own; only the file itself must not be one.
         place = Path(path).expanduser()
         place = place.parent.resolve() / place.name
-        return cls._for_writing(place, clock) if mode == "write" else cls._for_reading(place, clock)
+        return cls._for_writing(place, clock) if mode == "write" else cls._for_reading(place, clock, mode)
 
     @classmethod
-    def _for_reading(cls, path: Path, clock: Callable[[], datetime]) -> Self:
+    def _for_reading(cls, path: Path, clock: Callable[[], datetime], mode: Mode) -> Self:
         lock.refuse_links(path)
         if not path.exists() or path.stat().st_size == 0:
             msg = f"there is no journal at {path}"
@@ -91,10 +93,10 @@ class Journal:
         journal = cls(database, clock, None, ())
         try:
             schema.prepare_to_read(database)
-            try:
-                audit.check_tail(database)
-            except JournalDamaged as error:
-                journal.damaged = error.message
+            if mode == "look":
+                journal.damaged = audit.first_problem(database)
+            else:
+                audit.refuse_damaged(database)
             journal._load()
         except BaseException:
             journal.close()
@@ -124,10 +126,12 @@ class Journal:
         journal = cls(database, clock, held, warnings)
         try:
             schema.prepare(database)
-            audit.check_tail(database)
+            audit.refuse_damaged(database)
             journal._load()
             if not journal.id:
                 journal.append("", JournalCreated(journal_id=str(uuid4())))
+                # Without its log a file that holds nothing yet would be taken for a journal that was never used.
+                database.empty_log()
                 journal._load()
         except BaseException:
             journal.close()

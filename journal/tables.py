@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Integer, MetaData, String, Table, Text, UniqueConstraint, text
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.schema import CreateTable
 
 #: The Alembic revision that these tables are; a journal of another one is older, or from a newer memmig.
 REVISION = "0001"
@@ -98,6 +100,13 @@ STATEMENTS = (
     *EXTRAS.values(),
     f"INSERT INTO alembic_version (version_num) VALUES ('{REVISION}')",
 )
+
+
+def objects() -> dict[str, str]:
+    """Return the statement of each table, trigger and view, by name; layout is not kept by every way to make them."""
+    made = {table.name: str(CreateTable(table).compile(dialect=sqlite.dialect())) for table in metadata.sorted_tables}
+    return {**made, "alembic_version": _VERSION_TABLE, **EXTRAS}
+
 
 #: The names by which a database is known as a journal.
 OWN_TABLES = frozenset({"alembic_version", "events", "entries"})

@@ -67,14 +67,23 @@ def journal(ctx: click.Context) -> None:
 
 @contextmanager
 def _opened(ctx: click.Context) -> Iterator[tuple[Journal, Output]]:
+    """Open the journal. What is left of a damaged one is shown to people, not to programs, and ends with 41."""
+    from journal.audit import damaged
     from journal.store import Journal
 
     log.configure(settings(ctx))
     output = output_of(ctx)
-    with Journal.open(settings(ctx).journal, mode="read") as found:
-        if found.damaged:
-            output.note(f"warning: the journal is damaged: {escape(found.damaged)}")
-        yield found, output
+    with Journal.open(settings(ctx).journal, mode="read" if output.as_json else "look") as found:
+        if not found.damaged:
+            yield found, output
+            return
+        error = damaged(found.path, found.damaged)
+        output.note(f"warning: {escape(error.message)}; what follows may be wrong")
+        try:
+            yield found, output
+        except Exception as other:
+            raise error from other
+        raise error
 
 
 # --- runs -----------------------------------------------------------------------------------------------------------
@@ -317,7 +326,11 @@ def _write(place: Path, records: Iterator[dict[str, Any]]) -> int:
 @click.pass_context
 def check(ctx: click.Context) -> int:
     """Check the whole journal: hash chain, entries, projections, triggers. Changes nothing."""
-    with _opened(ctx) as (found, output):
+    from journal.store import Journal
+
+    log.configure(settings(ctx))
+    output = output_of(ctx)
+    with Journal.open(settings(ctx).journal, mode="look") as found:
         report = found.check()
         shown = {
             "ok": report.ok,
@@ -346,7 +359,11 @@ def check(ctx: click.Context) -> int:
 @click.pass_context
 def backup(ctx: click.Context, /, place: Path) -> int:
     """Write a complete copy of the journal, also while a run is going on. A plain copy of the file is not enough."""
-    with _opened(ctx) as (found, output):
+    from journal.store import Journal
+
+    log.configure(settings(ctx))
+    output = output_of(ctx)
+    with Journal.open(settings(ctx).journal, mode="read") as found:
         found.backup(place)
         if output.as_json:
             output.document({"file": str(place)})
