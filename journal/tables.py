@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from sqlalchemy import Boolean, Column, Integer, MetaData, String, Table, Text, UniqueConstraint, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.schema import CreateTable
@@ -102,6 +104,7 @@ STATEMENTS = (
 )
 
 
+@cache
 def objects() -> dict[str, str]:
     """Return the statement of each table, trigger and view, by name; layout is not kept by every way to make them."""
     made = {table.name: str(CreateTable(table).compile(dialect=sqlite.dialect())) for table in metadata.sorted_tables}

@@ -177,7 +177,7 @@ class Desk:
     def answer(self, words: tuple[str, ...]) -> str:
         """Return exit code, output and resulting target of a command, without times and new ids."""
         ran = self.call(*words)
-        told = re.sub(r"[0-9a-f-]{36}|[0-9.]+ s\b|\d\d:\d\d:\d\d|[\d,.]+/s", "*", ran.out)
+        told = re.sub(r"[0-9a-f-]{36}|[0-9.]+ s\b|[\d-]*T?\d\d:\d\d:\d\d(\.\d+)?|[\d,.]+/s", "*", ran.out)
         return f"{ran.code} {told} {records(self.target)}"
 
 

@@ -217,7 +217,7 @@ def test_a_damaged_journal_is_not_pruned(tmp_path: Path) -> None:
     nights(path, number=60)
     tamper(path, "UPDATE entries SET action = 'updated' WHERE seq = 1")
     before = path.read_bytes()
-    with Journal.open(path) as journal, pytest.raises(JournalDamaged):
+    with pytest.raises(JournalDamaged), Journal.open(path) as journal:
         journal.prune(Keep(runs=1))
     assert path.read_bytes() == before
     assert not path.with_name("journal.db.pruned").exists()
