@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Figures())
+    # No test reads the configuration of whoever runs it.
+    os.environ["MEMMIG_CONFIG"] = os.devnull
 
 
 def pytest_report_header() -> list[str]:
