@@ -154,3 +154,27 @@ def test_nothing_is_renamed(world: FaultWorld, place: str) -> None:
     world.reset()
     ran, struck = world.traced(fault, place, *world.migrate_words())
     assert (ran.code, struck) == (0, 0)
+
+
+@pytest.mark.parametrize("world", [OLD], indirect=True)
+@pytest.mark.parametrize(
+    ("call", "step"), [("openat", 1), ("pwrite64", 7), ("fdatasync", 1), ("unlink", 1), ("link,linkat", 1)]
+)
+def test_a_copy_of_the_journal_is_complete_or_not_there(world: FaultWorld, call: str, step: int, tally: Tally) -> None:
+    world.reset()
+    assert world.migrate().code == 0
+    world.backup.parent.mkdir()
+    for when in range(1, 10_000, step):
+        fault = Fault(call=call, how="ENOSPC", when=when)
+        ran, struck = world.traced(fault, "backup", "journal", "backup", world.backup)
+        if not struck:
+            assert when > 1
+            break
+        ended_cleanly(ran, "backup")
+        if not world.backup.exists():
+            assert ran.code, fault
+            assert world.run("journal", "backup", world.backup).code == 0
+        assert world.run("journal", "check", journal=world.backup).code == 0
+        world.backup.unlink()
+        tally["journal backup"][ran.code] += 1
+    world.journal_is_sound()

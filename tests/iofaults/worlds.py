@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 _NO_RUN = 52
 _WAL_MODE = b"\2\2"  # https://www.sqlite.org/fileformat2.html, 1.3.3
-_BESIDE = ("", "-wal", "-shm", "-journal", ".lock")
+_BESIDE = ("", "-wal", "-shm", "-journal", ".lock", ".part", ".part-journal")
 #: What a run may end with: nothing that matters failed, or the class of the place that did.
-CODES = {"journal": {0, 43}, "target": {0, 20, 21, 33}}
+CODES = {"journal": {0, 43}, "target": {0, 20, 21, 33}, "backup": {0, 43}}
 
 
 def files(path: Path) -> list[Path]:
@@ -89,11 +89,16 @@ class FaultWorld(World):
         self.wanted_records = self._records()
 
     def traced(self, fault: strace.Fault, place: str, *words: str | Path) -> tuple[Ran, int]:
-        """Run memmig with a fault in the journal or the target, and return how often it was struck."""
-        where = files(self.journal if place == "journal" else path_of(self.url))
+        """Run memmig with a fault in the journal, the target or a backup, and return how often it was struck."""
+        where = files({"journal": self.journal, "target": path_of(self.url), "backup": self.backup}[place])
         log = self.here / "strace.log"
         ran = self.run(*words, tracing=strace.command(fault, where, log))
         return ran, strace.injected(log)
+
+    @property
+    def backup(self) -> Path:
+        """Where a copy of the journal goes."""
+        return self.here / "backups" / "journal.db"
 
     def _records(self) -> dict[Any, Any]:
         if not path_of(self.url).exists() or not path_of(self.url).stat().st_size:
@@ -140,7 +145,7 @@ class FaultWorld(World):
             assert ran.code == 0, ran.err + ran.out
             assert self.journal.read_bytes()[18:20] == _WAL_MODE
         else:
-            assert ran.code == _NO_RUN, ran.err + ran.out
+            assert ran.code in {0, _NO_RUN}, ran.err + ran.out
 
     def recovered(self) -> None:
         """Without the fault the run comes to the same end as an undisturbed one, and can be taken back."""
