@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _BUSY_SECONDS = 10
 _WRITE_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
     # A checkpoint per 16 MB instead of 4: it syncs twice, and the log holds everything meanwhile.
     "PRAGMA wal_autocheckpoint=4000",
@@ -97,11 +98,9 @@ def _engine(path: Path, options: str, pragmas: tuple[str, ...], begin: str) -> E
 
     @event.listens_for(engine, "connect")
     def _connected(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> None:
-        # SQLite says that this failed by the old mode, not by an error; and readers rely on the log.
-        if pragmas and connection.execute("PRAGMA journal_mode=WAL").fetchone() != ("wal",):
-            raise lock.not_writable(path, "its write-ahead log cannot be made")
         for pragma in (*pragmas, *_CACHE_PRAGMAS):
-            connection.execute(pragma).close()
+            # To the end: that the switch to WAL failed is said after the answer, and readers rely on the log.
+            connection.execute(pragma).fetchall()
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
@@ -266,7 +265,7 @@ class Database:
                 with closing(sqlite3.connect(unfinished)) as copy:
                     self._driver().backup(copy)
                     # At rest it shall be one file.
-                    copy.execute("PRAGMA journal_mode=DELETE").close()
+                    copy.execute("PRAGMA journal_mode=DELETE").fetchall()
                 if replace:
                     unfinished.replace(place)
                 else:
