@@ -136,7 +136,7 @@ def _struck(world: FaultWorld, part: Part, fault: Fault) -> tuple[Ran, int]:
 def _ends_cleanly(world: FaultWorld, part: Part, ran: Ran, *, directly: bool) -> None:
     """``directly``: the run is taken back without a resume."""
     back = part.command == "rollback"
-    ended_cleanly(ran, part.place)
+    ended_cleanly(ran, part.place, opening=part.call == "openat")
     world.claims_hold(rolling_back=back)
     world.journal_is_sound()
     if not ran.code and not ran.document["warnings"]:
@@ -145,6 +145,16 @@ def _ends_cleanly(world: FaultWorld, part: Part, ran: Ran, *, directly: bool) ->
         world.taken_back()
     else:
         world.recovered()
+
+
+@pytest.mark.parametrize("world", [OLD], indirect=True)
+def test_a_journal_that_gets_no_log_is_refused(world: FaultWorld) -> None:
+    """SQLite goes on without one, and says so after its answer to the switch; readers would read half a commit."""
+    world.reset()
+    ran, struck = world.traced(Fault(call="fdatasync", how="EIO", when=1), "journal", *world.migrate_words())
+    assert struck == 1
+    assert ran.code == 43, ran.err
+    world.recovered()
 
 
 @pytest.mark.parametrize("world", [OLD], indirect=True)
