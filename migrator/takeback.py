@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from journal import events
 from journal.store import Journal
-from migrator.errors import Interrupted, MemmigError, NoSuchRun, RollbackRefused, StoreRefused
+from migrator.errors import (
+    Interrupted,
+    JournalNotWritable,
+    MemmigError,
+    NoSuchRun,
+    RollbackRefused,
+    StoreRefused,
+    TargetFull,
+)
 from migrator.hooks import Hooks
 from migrator.lease import Lease
 from migrator.model import KINDS
@@ -154,8 +162,11 @@ def _roll_back_one(
             rollback.run(lease)
         except MemmigError as error:
             error.result = _rollback_result(rollback, "interrupted", info, hooks.monotonic() - started, lease)
+            on = f"`memmig rollback {run_id}` goes on"
             if isinstance(error, Interrupted) or not error.hint:
-                error.hint = f"`memmig rollback {run_id}` goes on"
+                error.hint = on
+            elif isinstance(error, (TargetFull, JournalNotWritable)):
+                error.hint = f"{error.hint}; then {on}"
             raise
         status = journal.state(run_id).status
         return _rollback_result(rollback, status, info, hooks.monotonic() - started, lease)

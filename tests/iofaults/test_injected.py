@@ -70,7 +70,8 @@ ALL = [
     *_parts(OLD, BOTH, "pwrite64", "EIO+ ENOSPC ENOSPC+ short short+", step=9),
     *_parts(OLD, BOTH, "fdatasync", "EIO+ ENOSPC", step=3),
     *_parts(OLD, BOTH, "openat", "EIO EIO+ ENOSPC"),
-    *_parts(OLD, BOTH, "ftruncate unlink", "EIO EIO+"),
+    *_parts(OLD, BOTH, "unlink", "EIO EIO+"),
+    *_parts(OLD, ["journal"], "ftruncate", "EIO EIO+"),
     *_parts(OLD, ["target"], "fsync", "EIO EIO+"),
     *_parts(WAL, ["target"], "pwrite64 fdatasync", "EIO ENOSPC+", step=5),
     *_parts(WAL, ["target"], "openat ftruncate", "EIO"),
@@ -137,6 +138,7 @@ def _ends_cleanly(world: FaultWorld, part: Part, ran: Ran, *, directly: bool) ->
     """``directly``: the run is taken back without a resume."""
     back = part.command == "rollback"
     ended_cleanly(ran, part.place, opening=part.call == "openat")
+    world.says_how_to_go_on(ran, "rollback" if back else "run")
     world.claims_hold(rolling_back=back)
     world.journal_is_sound()
     if not ran.code and not ran.document["warnings"]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.running import Ran
 
 _NO_RUN = 52
+_FULL = 33
 _WAL_MODE = b"\2\2"  # https://www.sqlite.org/fileformat2.html, 1.3.3
 _BESIDE = ("", "-wal", "-shm", "-journal", ".lock", ".part", ".part-journal")
 #: A target that cannot be opened, or only for reading.
@@ -120,6 +121,13 @@ class FaultWorld(World):
     def run_ids(self) -> list[str]:
         """Return the runs that the journal knows, oldest first; it may be one that could not even be made."""
         return [run for run, _ in self._asked("SELECT run_id, type FROM events WHERE type = 'run.opened' ORDER BY seq")]
+
+    def says_how_to_go_on(self, ran: Ran, command: str) -> None:
+        """An error of the target in a run, or in a rollback, that was opened names the command that goes on."""
+        opened = self._asked(f"SELECT run_id, type FROM events WHERE type = '{command}.opened'")
+        if ran.code == _FULL and opened:
+            again = "rollback" if command == "rollback" else "resume"
+            assert f"`memmig {again} {opened[0][0]}`" in ran.document["error"]["hint"], ran.err
 
     def claims_hold(self, *, rolling_back: bool = False) -> None:
         """Nothing is claimed in the journal that is not in the target: written rows stand there, undone ones do not."""
