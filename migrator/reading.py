@@ -11,7 +11,7 @@ from migrator.backends.base import Inventory, Wanted, digested
 from migrator.model import KINDS, Corrupt, Relationship
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from journal.bases import Bases
     from migrator.backends.base import Backend, Digested, Form, Raw
@@ -50,31 +50,27 @@ class Reading:
         return self._source.snapshots and self.interval is None
 
     def choose(self, bases: Bases, hooks: Hooks, size: int) -> None:
-        """Find what belongs to the interval, edges first; nothing is to be done without one."""
+        """Find what belongs to the interval; nothing is to be done without one."""
         if self.interval is None:
             return
         opened = bases.open_ids()
-        self._source.narrow(self._wanted(opened))
+        wanted = Wanted(since=self.interval.begin, memories=opened["memory"], relationships=opened["relationship"])
+        self._source.narrow(wanted)
         inventory = self._source.inventory()
         self._duplicates, self.empty = inventory.duplicates, not inventory.memories
-        for edge in self._included("relationship", opened["relationship"], hooks, size):
+        for memory in self._included("memory", wanted.memories, hooks, size):
+            self._memories[memory.id] = None
+        for edge in self._included("relationship", wanted.relationships, hooks, size):
             assert isinstance(edge, Relationship)  # noqa: S101 - by the kind that was asked for
             self._edges[edge.id] = replace(edge, properties={})
-        ends = list(self._ends())
-        bases.expect(ends)
-        known = bases.get("memory", ends)
-        opened["memory"].update(end for end in ends if end not in known)
-        self._source.narrow(self._wanted(opened))
-        for memory in self._included("memory", opened["memory"], hooks, size):
-            self._memories[memory.id] = None
         self._source.narrow(None)
         self._source.release_snapshot()
+        ends = [end for end in self._ends() if end not in self._memories]
+        bases.expect([*ends, *self.chosen])
+        known = bases.get("memory", ends)
+        self._memories.update(dict.fromkeys(end for end in ends if end not in known))
 
-    def _wanted(self, ids: dict[str, set[str]]) -> Wanted:
-        assert self.interval is not None  # noqa: S101 - only a part is chosen
-        return Wanted(since=self.interval.begin, memories=ids["memory"], relationships=ids["relationship"])
-
-    def _included(self, kind: Kind, ids: set[str], hooks: Hooks, size: int) -> Iterator[Record]:
+    def _included(self, kind: Kind, ids: Collection[str], hooks: Hooks, size: int) -> Iterator[Record]:
         assert self.interval is not None  # noqa: S101 - only a part is chosen
         done = 0
         for chunk in self._source.scan(kind, size):
@@ -83,7 +79,7 @@ class Reading:
                 if isinstance(item, Corrupt):
                     self._corrupt[kind].append(item)
                     continue
-                included = self.interval.includes(item.properties)
+                included = self.interval.includes(kind, item.properties)
                 if isinstance(included, str):
                     self.unsure[included] += 1
                 if included or item.id in ids:

@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from migrator.model import TIME_FIELDS, Corrupt
+from migrator.model import KINDS, TIME_FIELDS, Corrupt
 from migrator.times import parse_time, time_text
 
 if TYPE_CHECKING:
-    from migrator.model import Properties, Record
+    from migrator.model import Kind, Properties, Record
 
 DEFAULT_OVERLAP = timedelta(minutes=5)
 
 #: Times that a clock made when something happened: only these raise the watermark.
 RAISING = ("created_at", "updated_at", "recorded_at", "last_validated", "last_accessed")
-#: Times that include a record.
-INCLUDING = tuple(sorted(frozenset(RAISING) | TIME_FIELDS["memory"] | TIME_FIELDS["relationship"]))
+#: Times that include a record: all that are known of its kind.
+INCLUDING = {kind: tuple(sorted(TIME_FIELDS[kind] | {"updated_at"})) for kind in KINDS}
 
 Unsure = Literal["missing", "unreadable", "number", "without zone"]
 
@@ -52,10 +52,10 @@ class Interval:
         earliest = datetime.min.replace(tzinfo=UTC)
         return self.since - self.overlap if self.since - earliest > self.overlap else earliest
 
-    def includes(self, properties: Properties) -> bool | Unsure:
+    def includes(self, kind: Kind, properties: Properties) -> bool | Unsure:
         """Return whether a record belongs to the interval, or for want of what it is read to be sure."""
         begin, unsure, seen, inside = self.begin, None, False, False
-        for name in INCLUDING:
+        for name in INCLUDING[kind]:
             value = properties.get(name)
             if value is not None:
                 seen = True

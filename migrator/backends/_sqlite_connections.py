@@ -164,6 +164,7 @@ class Connections:
     def __init__(self, path: Path, *, held: bool) -> None:
         self._path = path
         self._held = held
+        self.brief = False  #: what is read next is read so fast that nobody waits for long
         self.writer: sqlite3.Connection | None = None
         self._now: Reading | None = None
         self._frozen: Reading | None = None
@@ -240,7 +241,7 @@ class Connections:
             if self.writer is not None:
                 frozen = Reading(connection=files.connect(self._path, "mode=rw"), origin=self._path)
             else:
-                frozen = open_for_reading(self._path, held=self._held)
+                frozen = open_for_reading(self._path, held=self._held and not self.brief)
             self._frozen = frozen
             self._used = False
             frozen.connection.execute("BEGIN")

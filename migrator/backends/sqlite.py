@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
+from bisect import bisect_left
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from migrator.backends import _sqlite_ahead as ahead
 from migrator.backends import _sqlite_file as files
 from migrator.backends import _sqlite_reads as reads
 from migrator.backends import _sqlite_schema as schema
+from migrator.backends import _sqlite_since as since
 from migrator.backends import _sqlite_writes as writes
 from migrator.backends._sqlite_connections import Connections
 from migrator.backends._sqlite_forms import Form012, Form013
@@ -72,6 +75,8 @@ class SqliteBackend:
         self._others: tuple[sqlite3.Connection, int] | None = None
         self._ahead: ahead.Reader | None = None
         self._digests_ahead = True
+        self._wanted: Wanted | None = None
+        self._chosen: dict[Kind, list[int]] = {}
         self._file_step: SchemaStep | None = None
         self.form = self._rows = self._new_form()
 
@@ -113,7 +118,9 @@ class SqliteBackend:
         return Form013(label, required=required)
 
     def narrow(self, wanted: Wanted | None) -> None:
-        """Do nothing: the run itself leaves out what is not wanted."""
+        """Leave out by the query what is surely not wanted; nothing that is read so fast needs a copy."""
+        self._wanted = wanted
+        self._open.brief = wanted is not None
 
     def release_snapshot(self) -> None:
         """End the read snapshot, if any."""
@@ -257,6 +264,9 @@ class SqliteBackend:
 
     def _scan_here(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
         last = _FIRST_ROWID
+        if self._wanted is not None and self._has(kind):
+            with self._open.translating(writing=False):
+                self._chosen[kind] = since.rowids(self._open.snapshot(), self._found.layout, kind, self._wanted)
         while self._has(kind):
             with self._open.translating(writing=False):
                 page, last = self._page(kind, size, last)
@@ -270,15 +280,21 @@ class SqliteBackend:
         scoped = bool(self._other_nodes(connection))
         # Without NOT INDEXED the index on label would be walked, and every row looked up.
         where = f"r.rowid {'>=' if last == _FIRST_ROWID else '>'} ?" + (f" AND {self._scope(kind)}" if scoped else "")
+        arguments = [last, *([self._config.label] if scoped else [])]
+        if self._wanted is not None:
+            chosen = self._chosen[kind]
+            start = bisect_left(chosen, last if last == _FIRST_ROWID else last + 1)
+            where += " AND r.rowid IN (SELECT value FROM json_each(?))"
+            arguments.append(json.dumps(chosen[start : start + size]))
+        arguments.append(size)
         sql = f"FROM {self._table(kind)} AS r NOT INDEXED WHERE {where} ORDER BY r.rowid LIMIT ?"
-        arguments = (last, *([self._config.label] if scoped else []), size)
         try:
             rows = connection.execute(f"SELECT {columns}, r.rowid {sql}", arguments)
             found = self._decoded(kind, rows)
         except sqlite3.OperationalError as error:
             if "decode" not in str(error):
                 raise
-            found = self._decoded(kind, reads.carefully(connection, self._rows.columns[kind], sql, arguments))
+            found = self._decoded(kind, reads.carefully(connection, self._rows.columns[kind], sql, tuple(arguments)))
         self._open.believe()
         self._open.snapshot()
         return found if found[0] else (found[0], last)

@@ -77,7 +77,7 @@ def test_spans() -> None:
         ({"updated_at": "2026-01-31T23:54:59.999999+00:00"}, False),
         ({"updated_at": "2026-02-01T00:54:59+01:00"}, False),
         ({"updated_at": "2026-01-31T22:55:00-01:00"}, True),
-        ({"updated_at": "2020-01-01T00:00:00Z", "valid_until": "2099-01-01T00:00:00Z"}, True),
+        ({"updated_at": "2020-01-01T00:00:00Z", "last_accessed": "2099-01-01T00:00:00Z"}, True),
         ({"updated_at": "2020-01-01T00:00:00Z", "last_accessed": "2026-02-02T00:00:00Z"}, True),
         ({"created_at": "2020-01-01T00:00:00Z", "context_timestamp": "2026-02-02T00:00:00Z"}, True),
         ({"created_at": "2020-01-01T00:00:00Z", "updated_at": None}, False),
@@ -91,7 +91,14 @@ def test_spans() -> None:
     ],
 )
 def test_what_an_interval_includes(properties: dict[str, Any], included: Any) -> None:
-    assert Interval(since=SINCE).includes(properties) == included
+    assert Interval(since=SINCE).includes("memory", properties) == included
+
+
+def test_all_times_of_an_edge_include_it() -> None:
+    before = {"created_at": "2020-01-01T00:00:00Z"}
+    for name in ("last_validated", "valid_from", "valid_until", "recorded_at", "updated_at"):
+        assert Interval(since=SINCE).includes("relationship", {**before, name: "2099-01-01T00:00:00Z"}) is True
+    assert Interval(since=SINCE).includes("relationship", before) is False
 
 
 def test_an_interval_may_begin_at_the_beginning_of_time() -> None:
