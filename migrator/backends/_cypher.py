@@ -50,8 +50,9 @@ NATIVE = "$native"
 MADE_ID = "made_id"
 
 _EDGE_IDS = uuid.UUID("6f1b2c1e-3c5b-5c0e-9d0a-5f1a3f4a7b10")
-_SCALARS = (str, int, float, bool)
+_SCALARS = frozenset({str, int, float, bool})
 _NUMBERS = frozenset({int, float})
+_BYTES_OF_A_CHARACTER = 4
 
 
 @lru_cache(maxsize=4096)
@@ -156,7 +157,10 @@ class CypherForm:
     def encode(self, record: Record) -> Raw:
         """See :class:`~migrator.backends.base.Form`."""
         if isinstance(record, Memory):
-            properties = {name: self._stored(name, value) for name, value in record.properties.items()}
+            properties = {
+                name: value if type(value) in _SCALARS else self._stored(name, value)
+                for name, value in record.properties.items()
+            }
             return {"labels": sorted(set(record.labels)), "properties": {self.id_property: record.id, **properties}}
         return {
             "type": record.type,
@@ -205,6 +209,8 @@ class CypherForm:
             if not _is_name(record.type):
                 yield ":type", f"{record.type!r} cannot be a relationship type here"
         for name, value in record.properties.items():
+            if _is_plain(value) and _is_name(name) and name != self.id_property:
+                continue
             if not _is_name(name):
                 yield name, "the name cannot be quoted safely in Cypher"
             elif name == self.id_property:
@@ -218,11 +224,10 @@ class CypherForm:
         """Name what a store's own index would refuse, late and for the whole batch."""
         kind: Kind = "memory" if isinstance(record, Memory) else "relationship"
         shapes = record.labels if isinstance(record, Memory) else (record.type,)
-        for of, shape, names in self.limits.indexed:
-            if of != kind or shape not in shapes:
-                continue
+        for names in _indexes(self.limits.indexed, kind, shapes):
             values = [record.id if name == self.id_property else record.properties.get(name) for name in names]
-            if None in values:
+            room = self.limits.index_bytes // len(names)
+            if None in values or all(_is_short(value, room) for value in values):
                 continue
             stored = [self._stored(name, value) for name, value in zip(names, values, strict=True)]
             size = sum(map(index_size, stored))
@@ -255,6 +260,8 @@ class CypherForm:
         if name in OBJECT_FIELDS or (name in LIST_FIELDS and name != "tags" and kind is list):
             stored = self._stored(name, value)
             if type(stored) is str:
+                if not value:
+                    return ""  # an empty list or map
                 return "" if canonical("memory", {name: stored}) == {name: value} and not _unclean(value) else _NO_JSON
         if kind is list:
             return self._list_problem(value)
@@ -263,6 +270,8 @@ class CypherForm:
         return f"the store cannot hold a value of type {'map' if kind is dict else kind.__name__}"
 
     def _list_problem(self, items: list[Value]) -> str:
+        if all(map(_is_plain, items)):
+            return ""
         if too_deep(items, self.limits.list_depth):
             return f"lists nested more than {self.limits.list_depth} deep are not read back exactly"
         kinds = set(map(type, items))
@@ -316,10 +325,30 @@ def _unclean(value: Value) -> bool:
 
 def _json(value: Value) -> Value:
     # Escaped to ASCII, so that NUL and lone surrogates are no problem of the store.
+    if not value:
+        return str(value)
     try:
         return json.dumps(value)
     except (TypeError, ValueError, RecursionError):
         return value
+
+
+def _is_plain(value: Value) -> bool:
+    """Return whether a value is a text that every store holds, as nearly all are: told by the fastest questions."""
+    return type(value) is str and value.isascii() and "\0" not in value
+
+
+def _is_short(value: Value, room: int) -> bool:
+    """Return whether a value surely takes up to so many bytes, told without measuring it."""
+    return len(value) * _BYTES_OF_A_CHARACTER <= room if type(value) is str else type(value) in _NUMBERS
+
+
+@lru_cache(maxsize=256)
+def _indexes(
+    indexed: tuple[tuple[Kind, str, tuple[str, ...]], ...], kind: Kind, shapes: tuple[str, ...]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the properties of each index that a record of a kind and of these labels, or this type, stands in."""
+    return tuple(names for of, shape, names in indexed if of == kind and shape in shapes)
 
 
 @lru_cache(maxsize=4096)
