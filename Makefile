@@ -35,12 +35,12 @@ test-long: environment ## what takes minutes: crash sweeps, large stores
 	@$(PYTEST) --dist load -m long $(ARGS)
 
 .PHONY: sweep
-sweep: environment ## kill a process at every 8th step on every kind of target (MEMMIG_SWEEP_STEP=1: at each)
-	@$(PYTEST) --dist load -m sweep $(ARGS)
+sweep: environment ## kill processes at every pair of steps, on every kind of target: hours
+	@MEMMIG_SWEEP_STEP="$${MEMMIG_SWEEP_STEP:-1}" $(PYTEST) --dist worksteal -m long tests/crash/test_sweep.py $(ARGS)
 
 .PHONY: test-servers
 test-servers: environment ## what needs a Memgraph, on servers of compose.yaml (needs Docker)
-	@MEMMIG_REQUIRE_ENGINES=memgraph sh tools/servers.sh $(PYTHON) -m pytest -m "not sweep" -k memgraph $(ARGS)
+	@MEMMIG_REQUIRE_ENGINES=memgraph sh tools/servers.sh $(PYTHON) -m pytest -m "" -k memgraph $(ARGS)
 
 .PHONY: bench
 bench: environment ## speed and memory, printed as a table

