@@ -8,7 +8,8 @@ import sys
 from migrator.cli import main
 
 
-def _heed_faults() -> None:
+def heed_faults() -> None:
+    """Install the fault points that the environment asks for, if it asks."""
     if {"MEMMIG_FAULT", "MEMMIG_FAULT_COUNT"} & os.environ.keys():
         # Not imported otherwise: it needs the journal, which `--help` does without.
         from migrator import faults
@@ -17,4 +18,4 @@ def _heed_faults() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(prepare=_heed_faults))
+    sys.exit(main(prepare=heed_faults))

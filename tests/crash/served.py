@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -39,6 +40,7 @@ _IN_NEO4J = (
     "CREATE CONSTRAINT theirs_id FOR (o:Thing) REQUIRE o.id IS UNIQUE",
     "CALL db.awaitIndexes()",
 )
+_BY_CHANCE = re.compile(r"(?<=_)[0-9a-f]{8}(?=')")
 _WITHOUT_MARKER = "MATCH (m:_Memmig) DELETE m"
 
 
@@ -51,10 +53,6 @@ class FalkorWorld(World):
     @property
     def url(self) -> str:
         return f"falkordb://127.0.0.1:{self.server.port}/memories"
-
-    @property
-    def stays(self) -> bool:
-        return True
 
     def fill(self) -> None:
         self.server.empty()
@@ -147,6 +145,14 @@ class Neo4jWorld(World):
     @property
     def stays(self) -> bool:
         return True
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the database; the chance in the names that memmig gives is left out."""
+        found = World.snapshot(self)
+        (graph,) = found.values()
+        for what in ("indexes", "constraints"):
+            graph[what] = sorted(_BY_CHANCE.sub("", row) for row in graph[what])
+        return found
 
     def fill(self) -> None:
         self.server.empty()

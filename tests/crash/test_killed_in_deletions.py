@@ -16,7 +16,8 @@ from tests.nasty import write_012
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.crash.worlds import Tally, World
+    from tests.crash.tally import Tally
+    from tests.crash.worlds import World
 
 #: All of a night that updates one memory and deletes seven relationships of two types, then four memories.
 POINTS: tuple[tuple[str, str], ...] = (

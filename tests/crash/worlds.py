@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from tests.crash.tally import Tally
 
+type Start = Callable[..., Ran]
+
 BATCH = "4"
 KILLED = -signal.SIGKILL
 MOMENT = "2025-01-01T00:00:00+00:00"
@@ -79,11 +81,10 @@ class World:
     before: dict[str, Any] = field(default_factory=dict)
     wanted: dict[str, Any] = field(default_factory=dict)  #: the target after an undisturbed run
     fresh: bool = False  #: there was no target before
-    start: Callable[..., Ran] = memmig  #: starts one run after another; ``memmig`` also starts several at a time
+    start: Start = memmig  #: starts one run after another; ``memmig`` also starts several at a time
     watched: list[Watched] = field(default_factory=list)  #: every run of the test that is going on
     lengths: tuple[int, int] = (0, 0)  #: points of an undisturbed run and of its rollback, where they were counted
     _runs: int = 0
-    _as_before: bool = False  #: the target was seen to be as it was, after the last thing that was done to it
 
     @property
     def loses(self) -> bool:
@@ -109,7 +110,7 @@ class World:
 
     @property
     def stays(self) -> bool:
-        """Whether the next story finds the target where this one left it."""
+        """Whether the next story finds the target where this one left it, and filling it anew would take long."""
         return False
 
     @property
@@ -165,7 +166,7 @@ class World:
         shutil.rmtree(self.here, ignore_errors=True)
         self.story += 1
         self.here.mkdir(mode=0o700)
-        if self.stays and self._as_before:
+        if self.stays and self.before and self.snapshot() == self.before:
             return
         if not self.fresh:
             self.fill()
@@ -201,24 +202,20 @@ class World:
         """Return the target to the last byte of each property."""
         return snapshot(self.checked_url)
 
-    def run(
-        self,
-        *words: str | Path,
-        fault: str = "",
-        record: Path | None = None,
-        journal: Path | None = None,
-        start: Callable[..., Ran] | None = None,
-    ) -> Ran:
+    def run(self, *words: str | Path, fault: str = "", count: Path | None = None, journal: Path | None = None) -> Ran:
         """Run memmig, on this story's journal where no other is given, and note what it saw."""
+        return self._run(self.start, *words, fault=fault, count=count, journal=journal)
+
+    def _run(
+        self, start: Start, *words: str | Path, fault: str, count: Path | None, journal: Path | None = None
+    ) -> Ran:
         self._runs += 1
-        self._as_before = False
-        record = record or self.here / f"points-{self._runs}"
+        record = count or self.here / f"points-{self._runs}"
         environment = {"TMPDIR": str(self.temporary), "MEMMIG_FAULT_COUNT": str(record), **self.secrets}
         environment |= {"MEMMIG_FAULT": fault} if fault else {}
         journal = journal or self.journal
         watched = Watched(str(words[0]), *_standing(journal))
-        call = start or self.start
-        ran = call(*words, "--journal", journal, "--json", cwd=self.here, environment=environment)
+        ran = start(*words, "--journal", journal, "--json", cwd=self.here, environment=environment)
         watched.code = ran.code
         lines = record.read_text().splitlines() if record.exists() else []
         for _, what, *rest in (line.split(" ", 3) for line in lines):
@@ -296,7 +293,6 @@ class World:
         now = self.snapshot()
         tally.foreign += now != self.before
         assert now == self.before, f"{diff(self.before, now)}; a second later: {self._later()}"
-        self._as_before = True
 
     def _later(self) -> str:
         """Say whether the target still differs: what a server does behind the scenes may hide a record for a moment."""
@@ -309,7 +305,7 @@ class World:
         """Run memmig until it stops itself at a fault, and give its process id; it goes on when this is left."""
         record = self.here / "points-stopped"
         with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(self.run, *words, fault=f"{fault}:stop", record=record, start=memmig)
+            future = pool.submit(self._run, memmig, *words, fault=f"{fault}:stop", count=record)
             pid = _stopped_process(record, future)
             try:
                 yield pid, future
