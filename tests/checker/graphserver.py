@@ -130,8 +130,12 @@ class Graph:
         return [RawEdge(*row) for row in rows]
 
     def indexes(self) -> list[list[Any]]:
-        """Return what every index covers; whether it is still under construction is left out."""
-        # An index is listed a little after it was made or dropped as under construction; only what it covers counts.
+        """Return what every index covers, when none is under construction any more: 10 seconds are waited for that."""
+        # Meanwhile the one that it replaces is listed, too.
+        for _ in range(1_000):
+            if all(row[0] == "OPERATIONAL" for row in self.read("CALL db.indexes() YIELD status RETURN status")):
+                break
+            time.sleep(0.01)
         return self.read("CALL db.indexes() YIELD label, properties, types, entitytype RETURN *")
 
     def constraints(self) -> list[list[Any]]:
