@@ -416,7 +416,10 @@ class SqliteBackend:
     def drop_schema(self, steps: Sequence[SchemaStep]) -> None:
         """Drop what is empty; a file goes at once, or with the marker where that is all it still holds."""
         if self._open.writer is None:
-            return
+            if not self._path.exists() or all(step.kind != "file" for step in steps):
+                return
+            # Made, and no table in it yet when the run ended.
+            self._open.connect_writer()
         with self._open.transaction() as connection:
             writes.drop(connection, steps)
             self._found = replace(self._found, memories=False, relationships=False)

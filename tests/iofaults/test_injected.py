@@ -159,6 +159,14 @@ def test_a_journal_that_gets_no_log_is_refused(world: FaultWorld) -> None:
     world.recovered()
 
 
+@pytest.mark.parametrize("world", [NEW], indirect=True)
+def test_a_file_that_was_made_and_got_no_table_is_taken_back(world: FaultWorld) -> None:
+    world.reset()
+    ran, struck = world.traced(Fault(call="fdatasync", how="EIO", when=1), "target", *world.migrate_words())
+    assert (ran.code, struck) == (33, 1), ran.err
+    world.taken_back()
+
+
 @pytest.mark.parametrize("world", [OLD], indirect=True)
 @pytest.mark.parametrize("place", BOTH)
 def test_nothing_is_renamed(world: FaultWorld, place: str) -> None:
