@@ -277,11 +277,18 @@ def drop_file(connection: sqlite3.Connection, path: Path, step: SchemaStep) -> b
 
 
 def remove_file(path: Path, step: SchemaStep) -> None:
-    """Take a file without tables away, with what SQLite left beside it; or leave it with no bytes, as it was found."""
-    if step.drop == "truncate":
-        with contextlib.suppress(FileNotFoundError):
-            os.truncate(path, 0)
-    else:
-        path.unlink(missing_ok=True)
-    for suffix in ("-wal", "-shm", "-journal"):
-        files.beside(path, suffix).unlink(missing_ok=True)
+    """Take a file without tables away, with what SQLite left beside it; or leave it with no bytes, as it was found.
+
+    TargetFull where the system refuses; repeatable, as the file itself goes last.
+    """
+    try:
+        for suffix in ("-wal", "-shm", "-journal"):
+            files.beside(path, suffix).unlink(missing_ok=True)
+        if step.drop == "truncate":
+            with contextlib.suppress(FileNotFoundError):
+                os.truncate(path, 0)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        message = f"{path} cannot be removed: {error.strerror}"
+        raise TargetFull(message, hint="check its folder and its disk") from error

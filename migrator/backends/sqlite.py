@@ -415,15 +415,16 @@ class SqliteBackend:
 
     def drop_schema(self, steps: Sequence[SchemaStep]) -> None:
         """Drop what is empty; a file goes at once, or with the marker where that is all it still holds."""
-        if self._open.writer is None:
+        writer = self._open.writer
+        if writer is None:
             if not self._path.exists() or all(step.kind != "file" for step in steps):
                 return
             # Made, and no table in it yet when the run ended.
-            self._open.connect_writer()
+            writer = self._open.connect_writer()
         with self._open.transaction() as connection:
             writes.drop(connection, steps)
             self._found = replace(self._found, memories=False, relationships=False)
-        tables = writes.table_names(self._open.writer)
+        tables = writes.table_names(writer)
         kept = {kind: schema.TABLES[self._found.layout][kind] in tables for kind in KINDS}
         self._found = replace(self._found, memories=kept["memory"], relationships=kept["relationship"])
         self._file_step = next((step for step in steps if step.kind == "file"), None)

@@ -64,6 +64,7 @@ SOME = [
     *_parts(WAL, ["target"], "pwrite64", "ENOSPC", step=40),
     *_parts(NEW, ["target"], "openat", "EIO", step=6),
     *_parts(OLD, BOTH, "fdatasync", "EIO", step=10, command="rollback"),
+    *_parts(NEW, ["target"], "unlink", "EIO", command="rollback"),
 ]
 ALL = [
     *_parts(OLD, BOTH, "pwrite64 fdatasync", "EIO"),

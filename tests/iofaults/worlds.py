@@ -104,8 +104,11 @@ class FaultWorld(World):
         return self.here / "backups" / "journal.db"
 
     def _records(self) -> dict[Any, Any]:
-        if not path_of(self.url).exists() or not path_of(self.url).stat().st_size:
+        if not path_of(self.url).exists():
             return {}
+        with sqlite_copy(path_of(self.url)) as store:
+            if not store.execute("SELECT 1 FROM sqlite_master WHERE name IN ('nodes', 'memories')").fetchone():
+                return {}
         found = read(self.url)
         memories = {("memory", row.id): row for row in found.memories}
         return memories | {("relationship", row.id): row for row in found.relationships}
