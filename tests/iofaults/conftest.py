@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import figures
 from tests.iofaults.forks import Forks
-from tests.iofaults.worlds import FaultWorld, Tally
+from tests.iofaults.worlds import FaultWorld
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,17 +33,6 @@ def world_of(tmp_path_factory: pytest.TempPathFactory, forks: Forks) -> Callable
         return worlds[kind]
 
     return find
-
-
-@pytest.fixture(scope="session")
-def tally() -> Iterator[Tally]:
-    """Counts how struck runs ended, for the report's line of each part; all were recovered, or a test failed."""
-    found: Tally = defaultdict(Counter)
-    yield found
-    for what, codes in found.items():
-        ends = ", ".join(f"{count} with exit {code}" for code, count in sorted(codes.items()))
-        total = codes.total()
-        figures.add(f"I/O faults, {what}: {total} injected ({ends}), {total} recovered, 0 lost, 0 duplicated")
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import pytest
 
 from tests import engines
 from tests.iofaults.strace import Fault
-from tests.iofaults.worlds import ended_cleanly
+from tests.iofaults.worlds import count, ended_cleanly
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tests.iofaults.worlds import FaultWorld, Tally
+    from tests.iofaults.worlds import FaultWorld
     from tests.running import Ran
 
 pytestmark = pytest.mark.skipif(not engines.live("strace"), reason=engines.reason("strace"))
@@ -93,17 +93,17 @@ def _by_kind(parts: list[Part]) -> pytest.MarkDecorator:
 
 
 @_by_kind(SOME)
-def test_a_failing_call_ends_cleanly(world: FaultWorld, part: Part, tally: Tally) -> None:
-    _all_end_cleanly(world, part, tally)
+def test_a_failing_call_ends_cleanly(world: FaultWorld, part: Part) -> None:
+    _all_end_cleanly(world, part)
 
 
 @pytest.mark.long
 @_by_kind(ALL)
-def test_every_failing_call_ends_cleanly(world: FaultWorld, part: Part, tally: Tally) -> None:
-    _all_end_cleanly(world, part, tally)
+def test_every_failing_call_ends_cleanly(world: FaultWorld, part: Part) -> None:
+    _all_end_cleanly(world, part)
 
 
-def _all_end_cleanly(world: FaultWorld, part: Part, tally: Tally) -> None:
+def _all_end_cleanly(world: FaultWorld, part: Part) -> None:
     found = 0
     for fault in part.faults():
         ran, struck = _struck(world, part, fault)
@@ -115,7 +115,7 @@ def _all_end_cleanly(world: FaultWorld, part: Part, tally: Tally) -> None:
         except AssertionError as error:
             error.add_note(f"{part}: {fault}, exit {ran.code}: {ran.err}")
             raise
-        tally[f"{part.kind}, {part.command}, {part.place}"][ran.code] += 1
+        count(f"{part.kind}, {part.command}, {part.place}", ran)
         found += 1
     assert found, "nothing was struck: this part proves nothing"
 
@@ -181,7 +181,7 @@ def test_nothing_is_renamed(world: FaultWorld, place: str) -> None:
 @pytest.mark.parametrize(
     ("call", "step"), [("openat", 1), ("pwrite64", 7), ("fdatasync", 1), ("unlink", 1), ("link,linkat", 1)]
 )
-def test_a_copy_of_the_journal_is_complete_or_not_there(world: FaultWorld, call: str, step: int, tally: Tally) -> None:
+def test_a_copy_of_the_journal_is_complete_or_not_there(world: FaultWorld, call: str, step: int) -> None:
     world.reset()
     assert world.migrate().code == 0
     world.backup.parent.mkdir()
@@ -197,5 +197,5 @@ def test_a_copy_of_the_journal_is_complete_or_not_there(world: FaultWorld, call:
             assert world.run("journal", "backup", world.backup).code == 0
         assert world.run("journal", "check", journal=world.backup).code == 0
         world.backup.unlink()
-        tally["journal backup"][ran.code] += 1
+        count("journal backup", ran)
     world.journal_is_sound()

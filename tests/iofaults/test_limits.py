@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.checker.rawstore import path_of
-from tests.iofaults.worlds import FaultWorld, ended_cleanly
+from tests.iofaults.worlds import FaultWorld, count, ended_cleanly
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.iofaults.forks import Forks
-    from tests.iofaults.worlds import Tally
     from tests.running import Ran
 
 _PAGE = 4096
@@ -74,7 +73,7 @@ class LimitedWorld(FaultWorld):
         return filler
 
 
-def _ends_cleanly(world: FaultWorld, ran: Ran, place: str, tally: Tally, what: str, *, directly: bool) -> None:
+def _ends_cleanly(world: FaultWorld, ran: Ran, place: str, what: str, *, directly: bool) -> None:
     """``directly``: the run is taken back without a resume."""
     ended_cleanly(ran, place)
     world.claims_hold()
@@ -83,10 +82,10 @@ def _ends_cleanly(world: FaultWorld, ran: Ran, place: str, tally: Tally, what: s
         world.taken_back()
     else:
         world.recovered()
-    tally[what][ran.code] += 1
+    count(what, ran)
 
 
-def _limits(world: LimitedWorld, place: str, first: int, step: int, tally: Tally) -> None:
+def _limits(world: LimitedWorld, place: str, first: int, step: int) -> None:
     for size in range(first, first + _DISK, step):
         world.reset()
         ran = world.run(*world.migrate_words(), largest=size)
@@ -94,7 +93,7 @@ def _limits(world: LimitedWorld, place: str, first: int, step: int, tally: Tally
             assert size > first, "no write was refused: this proves nothing"
             return
         try:
-            _ends_cleanly(world, ran, place, tally, f"file-size limit, {place}", directly=size % 2 == 0)
+            _ends_cleanly(world, ran, place, f"file-size limit, {place}", directly=size % 2 == 0)
         except AssertionError as error:
             error.add_note(f"{size} bytes, exit {ran.code}: {ran.err}")
             raise
@@ -109,17 +108,17 @@ def _limited(place: str, folder: Path, forks: Forks) -> tuple[LimitedWorld, int]
 
 
 @_PLACES
-def test_a_limit_of_size_ends_cleanly(place: str, tmp_path: Path, forks: Forks, tally: Tally) -> None:
+def test_a_limit_of_size_ends_cleanly(place: str, tmp_path: Path, forks: Forks) -> None:
     world, first = _limited(place, tmp_path, forks)
-    _limits(world, place, first, 60_013 if place == "journal" else 11_003, tally)
+    _limits(world, place, first, 60_013 if place == "journal" else 11_003)
 
 
 @pytest.mark.long
 @_PLACES
-def test_every_limit_of_size_ends_cleanly(place: str, tmp_path: Path, forks: Forks, tally: Tally) -> None:
+def test_every_limit_of_size_ends_cleanly(place: str, tmp_path: Path, forks: Forks) -> None:
     world, first = _limited(place, tmp_path, forks)
     # Odd: beside the pages, and in the middle of the log's frames.
-    _limits(world, place, first, 4_999 if place == "journal" else 1_021, tally)
+    _limits(world, place, first, 4_999 if place == "journal" else 1_021)
 
 
 @pytest.fixture
@@ -136,7 +135,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", place], check=True)
 
 
-def _rooms(world: LimitedWorld, first: int, step: int, tally: Tally) -> None:
+def _rooms(world: LimitedWorld, first: int, step: int) -> None:
     world.prepare()
     for room in range(first, _DISK, step):
         world.reset()
@@ -147,7 +146,7 @@ def _rooms(world: LimitedWorld, first: int, step: int, tally: Tally) -> None:
             assert room > first, "the disk was never full: this proves nothing"
             return
         try:
-            _ends_cleanly(world, ran, world.place, tally, f"full disk, {world.place}", directly=room // step % 2 == 1)
+            _ends_cleanly(world, ran, world.place, f"full disk, {world.place}", directly=room // step % 2 == 1)
         except AssertionError as error:
             error.add_note(f"{room} bytes free, exit {ran.code}: {ran.err}")
             raise
@@ -155,16 +154,14 @@ def _rooms(world: LimitedWorld, first: int, step: int, tally: Tally) -> None:
 
 
 @_PLACES
-def test_a_full_disk_ends_cleanly(place: str, disk: Path, tmp_path: Path, forks: Forks, tally: Tally) -> None:
+def test_a_full_disk_ends_cleanly(place: str, disk: Path, tmp_path: Path, forks: Forks) -> None:
     world = LimitedWorld(tmp_path / "w", "sqlite-0.12", forks=forks, place=place, disk=disk)
-    _rooms(world, 0, 20 * _PAGE if place == "journal" else 4 * _PAGE, tally)
+    _rooms(world, 0, 20 * _PAGE if place == "journal" else 4 * _PAGE)
 
 
 @pytest.mark.long
 @_PLACES
 @pytest.mark.parametrize("kind", ["sqlite-0.12", "sqlite-0.12 wal", "sqlite-0.13 (new)"])
-def test_every_full_disk_ends_cleanly(
-    kind: str, place: str, disk: Path, tmp_path: Path, forks: Forks, tally: Tally
-) -> None:
+def test_every_full_disk_ends_cleanly(kind: str, place: str, disk: Path, tmp_path: Path, forks: Forks) -> None:
     world = LimitedWorld(tmp_path / "w", kind, fresh="new" in kind, forks=forks, place=place, disk=disk)
-    _rooms(world, 0, (2 if place == "journal" else 1) * _PAGE, tally)
+    _rooms(world, 0, (2 if place == "journal" else 1) * _PAGE)

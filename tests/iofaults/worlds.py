@@ -6,13 +6,13 @@ import sqlite3
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests import figures
 from tests.checker import read
 from tests.checker.rawstore import path_of, sqlite_copy
 from tests.crash.worlds import World, diff
 from tests.iofaults import strace
 
 if TYPE_CHECKING:
-    from collections import Counter
     from pathlib import Path
 
     from tests.iofaults.forks import Forks
@@ -31,9 +31,6 @@ CODES = {"journal": {0, 43}, "target": {0, 33}, "backup": {0, 43}}
 def files(path: Path) -> list[Path]:
     """Return a database, what may stand beside it, and its folder."""
     return [*(path.with_name(path.name + suffix) for suffix in _BESIDE), path.parent]
-
-
-type Tally = dict[str, Counter[int]]
 
 
 @dataclass(slots=True)
@@ -189,3 +186,9 @@ def ended_cleanly(ran: Ran, place: str, *, opening: bool = False) -> None:
         assert ran.document["error"]["exit_code"] == ran.code
     else:
         assert "error" not in ran.document
+
+
+def count(what: str, ran: Ran) -> None:
+    """Add a run that was struck, and recovered, to a line of the report."""
+    numbers = {"injected": 1, "recovered": 1, "lost": 0, "duplicated": 0, f"ended with {ran.code}": 1}
+    figures.count(f"I/O faults, {what}", numbers)
