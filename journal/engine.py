@@ -273,6 +273,7 @@ class Database:
                     place.hardlink_to(unfinished)
             finally:
                 unfinished.unlink(missing_ok=True)
+            _sync(place.parent)  # its name, as SQLite synchronised what is in it
 
     def end_log(self) -> None:
         """Bring everything into the one file, so that its log can never be taken for that of a file in its place.

@@ -203,7 +203,7 @@ def _finish(run: Run, lease: Lease, verification: VerificationResult, started: f
         persist(run.target, lease.release, lambda: 0)
     except MemmigError as error:
         # The run is done; the marker alone is left.
-        run.warnings.append(f"the marker is still in the target ({error.message}); `memmig resume` takes it out")
+        run.warnings.append(f"the marker may still be in the target ({error.message}); `memmig resume` takes it out")
     scope = run.scope
     return result_of(
         run,
