@@ -14,7 +14,7 @@ from journal.engine import _WRITE_PRAGMAS
 from journal.store import Journal
 from migrator import manager
 from migrator.backends import registry
-from migrator.backends.memory import STORES, MemoryBackend, MemoryStore
+from migrator.backends.memory import STORES, MemoryStore
 from migrator.errors import OutcomeUnknown
 from migrator.models import BackendConfig, BackendType, MigrationOptions
 
@@ -58,7 +58,7 @@ class Fate:
 class Fated:
     """A backend whose writing methods go through a :class:`Fate`."""
 
-    def __init__(self, backend: MemoryBackend, fate: Fate) -> None:
+    def __init__(self, backend: Backend, fate: Fate) -> None:
         self._backend = backend
         self._fate = fate
 
@@ -169,7 +169,7 @@ class World:
         """Let every later run in this world meet the fate."""
 
         def opened(config: BackendConfig, *, role: Role) -> Any:
-            backend = MemoryBackend(config, role=role)
+            backend = ORIGINAL_OPEN(config, role=role)
             return Fated(backend, fate) if role == "to" else backend
 
         def append(journal: Journal, run_id: str, *events: Any, entries: Any = ()) -> None:

@@ -1,0 +1,305 @@
+"""Histories of runs, crashes, rollbacks and other people's writes, invented by Hypothesis, against a plain model.
+
+Whatever happens in whatever order: nothing foreign is ever lost, overwritten or brought back, nothing dangles, and
+everything that a run read arrives or is reported.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from journal.engine import _WRITE_PRAGMAS
+from journal.store import Journal
+from migrator import manager
+from migrator.backends.memory import STORES, MemoryStore
+from migrator.errors import RollbackRefused, StoreRefused, UnfinishedRun, VerificationFailed
+from migrator.models import BackendConfig, BackendType
+from tests import figures
+from tests.engine.conftest import Killed, World
+from tests.model.histories import Chance, InFile, InMemory, Key, Model, Place, hanging, made
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from migrator.models import MigrationResult
+
+_MEMORIES = ["m0", "m1", "m2", "m3"]
+_EDGES = ["e0", "e1", "e2"]
+_NEVER = 0
+#: A run of these few records has about thirty steps.
+STEPS = st.sampled_from([_NEVER] * 30 + list(range(1, 37)))
+WHEN = st.sampled_from(["before", "after"])
+MEMORY = st.sampled_from(_MEMORIES)
+EDGE = st.sampled_from(_EDGES)
+ENDS = st.tuples(MEMORY, MEMORY)
+FOREIGN = st.tuples(
+    st.sampled_from(["create", "edit", "delete", "attach", "copy"]), MEMORY, EDGE, ENDS, st.sampled_from(["m", "e"])
+)
+SHARDS = 4
+EXAMPLES = 250  #: of each shard
+
+counted: dict[str, int] = {}
+
+
+class History(RuleBasedStateMachine):
+    """One history, over in-memory stores; see :class:`FileHistory`."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = pytest.MonkeyPatch()
+        self.folder = tempfile.TemporaryDirectory(prefix="memmig-history-")
+        self.patch.setattr("migrator.engine._RECONNECTS", (0.0, 0.0, 0.0))
+        # Death is an exception here: what was written stays written, and syncing it takes most of the time.
+        self.patch.setattr("journal.engine._WRITE_PRAGMAS", (*_WRITE_PRAGMAS, "PRAGMA synchronous=OFF"))
+        self.source = MemoryStore()
+        source = str(uuid.uuid4())
+        STORES[source] = self.source
+        for name in _MEMORIES[:3]:
+            self.source.nodes[name] = made(("memory", name), f"s-{name}")
+        self.source.edges["e0"] = made(("relationship", "e0"), "s-e0", ("m0", "m1"))
+        target, place = self.make_target(Path(self.folder.name))
+        config = BackendConfig(backend=BackendType.MEMORY, graph=source)
+        self.world = World(Path(self.folder.name) / "state" / "journal.db", config, target, self.patch)
+        self.model = Model(place)
+        self.place = place
+        self.tags = count(1)
+        self.write(("memory", "theirs"), made(("memory", "theirs"), "theirs"))
+
+    @initialize()
+    def first_night(self) -> None:
+        """Most of what can go wrong begins with something that was moved."""
+        self.finished(self.run(lambda: self.world.migrate(batch_size=2)))
+
+    def make_target(self, folder: Path) -> tuple[BackendConfig, Place]:
+        """Return an empty target."""
+        del folder
+        name = str(uuid.uuid4())
+        STORES[name] = MemoryStore()
+        return BackendConfig(backend=BackendType.MEMORY, graph=name), InMemory(STORES[name])
+
+    def unfinished(self) -> list[str]:
+        """Return the runs that are open, or being taken back."""
+        with Journal.open(self.world.journal, mode="read") as journal:
+            return [state.run_id for state in journal.runs() if state.unfinished]
+
+    def teardown(self) -> None:
+        try:
+            self.all_can_be_brought_to_an_end()
+        finally:
+            self.clean_up()
+
+    def all_can_be_brought_to_an_end(self) -> None:
+        """Whatever was left half-way can be finished or taken back, and then a run brings what is still missing."""
+        for run_id in reversed(self.unfinished()):
+            self.taken_back(run_id)
+        self.finished(self.world.migrate(batch_size=2))
+        self.model.keeps_what_others_did()
+        self.world.fate(Chance())
+        with Journal.open(self.world.journal, mode="read") as journal:
+            assert journal.check().problems == ()
+
+    def clean_up(self) -> None:
+        self.patch.undo()
+        for config in (self.world.source, self.world.target):
+            STORES.pop(config.graph, None)
+        self.folder.cleanup()
+        counted[self.name] = counted.get(self.name, 0) + 1
+
+    # --- the source's client ---
+
+    @rule(what=st.sampled_from(["memory", "memory", "edge", "edge", "delete"]), name=MEMORY, edge=EDGE, ends=ENDS)
+    def source_writes(self, what: str, name: str, edge: str, ends: tuple[str, str]) -> None:
+        tag = f"s{next(self.tags)}"
+        if what == "memory":
+            self.source.nodes[name] = made(("memory", name), tag)
+        elif what == "edge" and set(ends) <= self.source.nodes.keys():
+            self.source.edges[edge] = made(("relationship", edge), tag, ends)
+        elif what == "delete" and len(self.source.nodes) > 1 and self.source.nodes.pop(name, None):
+            for gone in [one for one, raw in self.source.edges.items() if name in (raw["from"], raw["to"])]:
+                del self.source.edges[gone]
+
+    # --- the target's other clients ---
+
+    def write(self, key: Key, record: dict[str, Any]) -> None:
+        self.place.put(key, record)
+        self.model.touched(key)
+
+    def remove(self, key: Key) -> None:
+        ours = key not in self.model.theirs
+        self.place.delete(key)
+        self.model.touched(key)
+        if not ours:
+            # What nobody but others ever had there, a run may create: for the pair it was never in the target.
+            self.model.forget(key)
+
+    def foreign(self, what: str, name: str, edge: str, ends: tuple[str, str], kind: str) -> None:
+        """Write to the target directly, whatever is going on."""
+        there = self.place.all()
+        key: Key = ("memory", name) if kind == "m" else ("relationship", edge)
+        tag = f"f{next(self.tags)}"
+        both = all(("memory", end) in there for end in ends)
+        if what == "attach" and both:
+            attached: Key = ("relationship", f"f-{edge}")
+            self.write(attached, made(attached, tag, ends))
+        elif what == "create" and key not in there and (kind == "m" or both):
+            self.write(key, made(key, tag, ends))
+        elif what == "edit" and key in there:
+            now = self.place.plain(key, there[key])
+            self.write(key, made(key, tag, (now[1], now[2]) if kind == "e" else ends))
+        elif what == "delete" and key in there:
+            for one in hanging(self.place, name) if kind == "m" else []:
+                self.remove(one)
+            self.remove(key)
+        elif what == "copy" and key not in there and kind == "m" and name in self.source.nodes:
+            self.write(key, self.source.nodes[name])
+            self.model.forget(key)
+
+    @rule(some=st.lists(FOREIGN, min_size=1, max_size=4))
+    def others_write(self, some: list[tuple[Any, ...]]) -> None:
+        for one in some:
+            self.foreign(*one)
+
+    # --- memmig ---
+
+    def meet(self, at: int, when: str, act_at: int, one: tuple[Any, ...]) -> None:
+        self.world.fate(Chance(at=at, when=when, act_at=act_at, act=lambda: self.foreign(*one)))
+
+    def run(self, call: Callable[[], MigrationResult | None]) -> MigrationResult | None:
+        """Run memmig; note the runs that it opened; return its result unless it died or was refused."""
+        at, before = self.model.now, self.place.all()
+        try:
+            return call()
+        except (Killed, UnfinishedRun, RollbackRefused):
+            return None
+        except StoreRefused as refused:
+            # By a rollback that was begun and is not that of this run.
+            if not any(run_id in refused.message for run_id in self.unfinished()):
+                raise
+            return None
+        finally:
+            self.world.fate(Chance())
+            for run_id in self.world.run_ids() if self.world.journal.exists() else []:
+                self.model.opened(run_id, before, at)
+
+    def finished(self, result: MigrationResult | None) -> None:
+        if result is None:
+            return
+        assert result.status == "finished"
+        assert self.place.markers() == 0
+        left = {"memory": result.memories, "relationship": result.relationships}
+        self.model.arrived(
+            self.source,
+            {kind: counts["conflict"] + counts["foreign"] for kind, counts in left.items()},  # type: ignore[misc]
+        )
+
+    @rule(at=STEPS, when=WHEN, act_at=STEPS, one=FOREIGN)
+    def migrate(self, at: int, when: str, act_at: int, one: tuple[Any, ...]) -> None:
+        self.meet(at, when, act_at, one)
+        self.settled(self.run(lambda: self.world.migrate(batch_size=2)), act_at)
+
+    @rule(at=STEPS, when=WHEN, act_at=STEPS, one=FOREIGN)
+    def resume(self, at: int, when: str, act_at: int, one: tuple[Any, ...]) -> None:
+        self.meet(at, when, act_at, one)
+        self.settled(self.run(lambda: manager.run_resume(None, journal_path=self.world.journal)), act_at)
+
+    def settled(self, result: MigrationResult | None, act_at: int) -> None:
+        """Judge a run that came through; one during which others wrote is only judged by what must never happen."""
+        if act_at == _NEVER:
+            self.finished(result)
+
+    @rule(data=st.data(), at=STEPS, when=WHEN, act_at=STEPS, one=FOREIGN)
+    def rollback(self, data: st.DataObject, at: int, when: str, act_at: int, one: tuple[Any, ...]) -> None:
+        runs = self.world.run_ids() if self.world.journal.exists() else []
+        if not runs:
+            return
+        run_id = data.draw(st.sampled_from(runs[::-1]))
+        self.meet(at, when, act_at, one)
+        self.taken_back(run_id)
+
+    def taken_back(self, run_id: str) -> None:
+        """Roll a run back, and judge what that left."""
+        # What is taken back is no longer known as having been in the target: a later run may bring it again.
+        for key in [key for key, stored in self.model.theirs.items() if stored is None]:
+            self.model.forget(key)
+        result = self.run(lambda: self.world.rollback(run_id))
+        runs = self.world.run_ids()
+        later = runs[runs.index(run_id) + 1 :]
+        if result is not None:
+            assert self.place.markers() == 0
+            if not later:
+                self.model.taken_back(run_id, result.findings)
+            for other in later:
+                self.model.before.pop(other, None)
+
+    @rule(data=st.data())
+    def verify(self, data: st.DataObject) -> None:
+        runs = self.world.run_ids() if self.world.journal.exists() else []
+        if not runs:
+            return
+        before, journal = self.place.all(), self.world.journal.read_bytes()
+        with suppress(VerificationFailed):
+            manager.run_verify(data.draw(st.sampled_from(runs)), journal_path=self.world.journal)
+        assert (self.place.all(), self.world.journal.read_bytes()) == (before, journal)
+
+    # --- always ---
+
+    @invariant()
+    def nothing_foreign_is_lost(self) -> None:
+        self.model.keeps_what_others_did()
+
+    @invariant()
+    def there_is_one_marker_at_most(self) -> None:
+        assert self.place.markers() <= 1
+
+
+class FileHistory(History):
+    """One history, into a SQLite file."""
+
+    name = "sqlite"
+
+    def make_target(self, folder: Path) -> tuple[BackendConfig, Place]:
+        path = folder / "target.db"
+        return BackendConfig(backend=BackendType.SQLITE, path=path), InFile(path)
+
+
+def _run(kind: type[History], examples: int, *, steps: int, derandomize: bool) -> None:
+    chosen = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        derandomize=derandomize,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    before = counted.get(kind.name, 0)
+    run_state_machine_as_test(kind, settings=chosen)
+    done = counted[kind.name] - before
+    assert done >= examples
+    figures.add(
+        f"histories on {kind.name}: {done} invented, nothing foreign lost or overwritten, all arrived or reported"
+    )
+
+
+@pytest.mark.parametrize("kind", [History, FileHistory])
+def test_some_histories(kind: type[History]) -> None:
+    _run(kind, 25, steps=14, derandomize=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", [History, FileHistory])
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_thousands_of_histories(kind: type[History], shard: int) -> None:
+    _run(kind, EXAMPLES, steps=12 + 2 * shard, derandomize=False)
