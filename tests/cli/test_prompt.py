@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import secrets
-import select
-import subprocess
-import sys
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import engines
+from tests.terminal import at_a_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,13 +18,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.skipif(not engines.live("falkordb"), reason="FalkorDB is not live here")
 PASSWORD = secrets.token_urlsafe()
-_SECONDS = 60
-#: Makes its standard input the terminal that /dev/tty means, then becomes memmig.
-_AT_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "migrator", *sys.argv[1:]])
-"""
+_PROMPT = "password of"
 
 
 @pytest.fixture(scope="module")
@@ -44,44 +33,8 @@ def _words(url: str) -> list[str]:
     return ["migrate", "--from", url, "--to", "sqlite:///target.db", "--layout", "0.12", "--journal", "journal.db"]
 
 
-def _at_a_terminal(arguments: list[str], environment: Mapping[str, str], folder: Path, answer: str) -> tuple[int, str]:
-    """Run memmig at a terminal of its own; answer the prompt; return its exit code and all that the terminal showed."""
-    terminal, inside = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", _AT_TERMINAL, *arguments],
-        cwd=folder,
-        env=dict(environment),
-        stdin=inside,
-        stdout=inside,
-        stderr=inside,
-        start_new_session=True,
-    )
-    os.close(inside)
-    shown, answered, until = b"", False, time.monotonic() + _SECONDS
-    try:
-        while time.monotonic() < until:
-            if not select.select([terminal], [], [], 1)[0]:
-                continue
-            try:
-                piece = os.read(terminal, 4096)
-            except OSError:  # Linux says so where the other side has closed it
-                break
-            if not piece:
-                break
-            shown += piece
-            if b"password of" in shown and not answered:
-                answered = True
-                time.sleep(0.2)  # echo is off once the prompt waits, a moment after it is shown
-                os.write(terminal, answer.encode() + b"\n")
-        return process.wait(_SECONDS), shown.decode()
-    finally:
-        process.kill()
-        process.wait()
-        os.close(terminal)
-
-
 def test_a_prompt_is_shown_echoes_nothing_and_works(url: str, tmp_path: Path, environment: Mapping[str, str]) -> None:
-    code, shown = _at_a_terminal(_words(url), environment, tmp_path, PASSWORD)
+    code, shown = at_a_terminal(_words(url), environment, tmp_path, prompt=_PROMPT, answer=PASSWORD)
     assert code == 0, shown
     assert shown.count("password of default at 127.0.0.1:") == 1
     assert PASSWORD not in shown
@@ -92,7 +45,7 @@ def test_a_prompt_is_shown_echoes_nothing_and_works(url: str, tmp_path: Path, en
 
 def test_a_wrong_answer_is_one_line_and_never_shown(url: str, tmp_path: Path, environment: Mapping[str, str]) -> None:
     wrong = secrets.token_urlsafe()
-    code, shown = _at_a_terminal(_words(url), environment, tmp_path, wrong)
+    code, shown = at_a_terminal(_words(url), environment, tmp_path, prompt=_PROMPT, answer=wrong)
     assert code == 20, shown
     assert shown.count("error:") == 1
     assert "refuses to sign in" in shown
@@ -117,6 +70,6 @@ def test_a_file_with_the_password_is_asked_before_anybody(
     file.write_text(f"{PASSWORD}\n")
     file.chmod(0o600)
     words = [*_words(url), "--from-password-file", str(file)]
-    code, shown = _at_a_terminal(words, environment, tmp_path, "")
+    code, shown = at_a_terminal(words, environment, tmp_path, prompt=_PROMPT, answer="")
     assert code == 0, shown
     assert "password of" not in shown
