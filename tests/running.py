@@ -29,16 +29,20 @@ class Ran:
         return found
 
 
-def memmig(*words: str | Path, cwd: Path, environment: dict[str, str] | None = None, timeout: float = 300) -> Ran:
-    """Run ``memmig`` in ``cwd`` with a home, state and journal of its own there, without a terminal."""
+def environment_of(cwd: Path) -> dict[str, str]:
+    """Return the environment of a run in ``cwd``: nothing of this process's settings, and a home of its own."""
     inherited = {
         key: value for key, value in os.environ.items() if not key.startswith(("MEM", "NEO4J", "FALKOR", "XDG"))
     }
-    own = {"HOME": str(cwd / "home"), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return inherited | {"HOME": str(cwd / "home"), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def memmig(*words: str | Path, cwd: Path, environment: dict[str, str] | None = None, timeout: float = 300) -> Ran:
+    """Run ``memmig`` in ``cwd`` with a home, state and journal of its own there, without a terminal."""
     ran = subprocess.run(
         [sys.executable, "-m", "migrator", *map(str, words)],
         cwd=cwd,
-        env=inherited | own | (environment or {}),
+        env=environment_of(cwd) | (environment or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from migrator.cli import main
+from tests import figures
 from tests.crash.worlds import KILLED, THEIRS, earlier_records, source_records
 from tests.nasty import write_012
 from tests.running import Ran, memmig
@@ -190,9 +191,10 @@ class Judge:
     unaffected: int = 0
     behind: int = 0  #: an older journal, by which the protocol decides
 
-    def line(self, what: str) -> str:
-        """Say it for the report."""
-        return f"journal, {what}: {self.named} named, {self.unaffected} not affected, {self.behind} older journals"
+    def report(self, what: str) -> None:
+        """Add the counts to the report."""
+        numbers = {"named": self.named, "not affected": self.unaffected, "older journals": self.behind}
+        figures.count(f"journal damage, {what}", numbers)
 
     def damaged(self, case: str) -> None:
         """Judge the journal that is there, whose file itself was damaged."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from journal.chain import StoredEntry
-from tests import figures
 from tests.journal.damage import DAMAGED, Desk, Judge, flipped, flips, records
 from tests.journal.support import tamper
 
@@ -96,7 +95,7 @@ def _flip_pages(desk: Desk, judge: Judge, number: int, shard: int = 0, shards: i
 def test_a_flipped_byte_in_every_page(desk: Desk, judge: Judge) -> None:
     _flip_pages(desk, judge, 1)
     assert judge.named > 10
-    figures.add(judge.line("a flipped byte in every page"))
+    judge.report("a flipped byte in every page")
 
 
 @pytest.mark.long
@@ -105,7 +104,7 @@ def test_a_flipped_byte_in_every_page(desk: Desk, judge: Judge) -> None:
 def test_flipped_bytes_all_over_every_page(desk: Desk, judge: Judge, shard: int) -> None:
     _flip_pages(desk, judge, FLIPS, shard, SHARDS)
     assert judge.named > 50
-    figures.add(judge.line(f"flipped bytes and bits all over every page ({shard + 1} of {SHARDS})"))
+    judge.report("flipped bytes and bits all over every page")
 
 
 @pytest.mark.long
@@ -115,7 +114,7 @@ def test_every_byte_of_the_files_header(desk: Desk, judge: Judge) -> None:
     for at in range(100):
         desk.put({**desk.files, _JOURNAL: flipped(data, at)})
         judge.damaged(f"byte {at}")
-    figures.add(judge.line("every byte of the header"))
+    judge.report("every byte of the header")
 
 
 def _lengths(data: bytes, step: int) -> Iterator[int]:
@@ -129,7 +128,7 @@ def _truncate(desk: Desk, judge: Judge, step: int) -> None:
         desk.put({**desk.files, _JOURNAL: data[:length]})
         judge.damaged(f"{length} bytes")
     assert not judge.unaffected
-    figures.add(judge.line("a truncated tail"))
+    judge.report("a truncated tail")
 
 
 @FINISHED
@@ -260,20 +259,20 @@ def test_a_lost_log(desk: Desk, judge: Judge) -> None:
     desk.put({name: data for name, data in desk.files.items() if name != _WAL})
     judge.log("no log", truth)
     assert judge.unaffected == 0
-    figures.add(judge.line("a lost log"))
+    judge.report("a lost log")
 
 
 @LOGGED
 def test_a_damaged_log(desk: Desk, judge: Judge) -> None:
     _damage_the_log(desk, judge, 18 * _FRAME + 77)
-    figures.add(judge.line("a damaged log"))
+    judge.report("a damaged log")
 
 
 @pytest.mark.long
 @LOGGED
 def test_a_log_that_is_damaged_everywhere(desk: Desk, judge: Judge) -> None:
     _damage_the_log(desk, judge, _FRAME - 5)
-    figures.add(judge.line("a log damaged in every frame"))
+    judge.report("a log damaged in every frame")
 
 
 @LOGGED
