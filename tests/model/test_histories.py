@@ -39,12 +39,11 @@ _NEVER = 0
 #: A run of these few records has about thirty steps.
 STEPS = st.sampled_from([_NEVER] * 30 + list(range(1, 37)))
 WHEN = st.sampled_from(["before", "after"])
-MEMORY = st.sampled_from(_MEMORIES)
-EDGE = st.sampled_from(_EDGES)
-ENDS = st.tuples(MEMORY, MEMORY)
-FOREIGN = st.tuples(
-    st.sampled_from(["create", "edit", "delete", "attach", "copy"]), MEMORY, EDGE, ENDS, st.sampled_from(["m", "e"])
-)
+ENDS = st.tuples(st.sampled_from(_MEMORIES), st.sampled_from(_MEMORIES))
+#: What others do to the target, to which of the records that it can be done to, and between which ends.
+FOREIGN = st.tuples(st.sampled_from(["create", "edit", "edit", "delete", "attach", "copy"]), st.integers(0, 9), ENDS)
+SOME = st.lists(FOREIGN, max_size=3)
+SOURCE = st.lists(st.tuples(st.sampled_from(["memory", "edge", "delete"]), st.integers(0, 9), ENDS), max_size=2)
 SHARDS = 4
 EXAMPLES = 250  #: of each shard
 
@@ -119,9 +118,9 @@ class History(RuleBasedStateMachine):
 
     # --- the source's client ---
 
-    @rule(what=st.sampled_from(["memory", "memory", "edge", "edge", "delete"]), name=MEMORY, edge=EDGE, ends=ENDS)
-    def source_writes(self, what: str, name: str, edge: str, ends: tuple[str, str]) -> None:
+    def source_writes(self, what: str, pick: int, ends: tuple[str, str]) -> None:
         tag = f"s{next(self.tags)}"
+        name, edge = _MEMORIES[pick % len(_MEMORIES)], _EDGES[pick % len(_EDGES)]
         if what == "memory":
             self.source.nodes[name] = made(("memory", name), tag)
         elif what == "edge" and set(ends) <= self.source.nodes.keys():
@@ -144,36 +143,40 @@ class History(RuleBasedStateMachine):
             # What nobody but others ever had there, a run may create: for the pair it was never in the target.
             self.model.forget(key)
 
-    def foreign(self, what: str, name: str, edge: str, ends: tuple[str, str], kind: str) -> None:
+    def foreign(self, what: str, pick: int, ends: tuple[str, str]) -> None:
         """Write to the target directly, whatever is going on."""
         there = self.place.all()
-        key: Key = ("memory", name) if kind == "m" else ("relationship", edge)
-        tag = f"f{next(self.tags)}"
         both = all(("memory", end) in there for end in ends)
+        keys: list[Key] = [("memory", name) for name in _MEMORIES]
+        if what == "copy":
+            keys = [key for key in keys if key[1] in self.source.nodes]
+        elif what != "create" or both:
+            keys += [("relationship", name) for name in _EDGES]
+        keys = [key for key in keys if (key in there) == (what in {"edit", "delete"})]
+        tag = f"f{next(self.tags)}"
         if what == "attach" and both:
-            attached: Key = ("relationship", f"f-{edge}")
+            attached: Key = ("relationship", f"f{pick % 2}")
             self.write(attached, made(attached, tag, ends))
-        elif what == "create" and key not in there and (kind == "m" or both):
-            self.write(key, made(key, tag, ends))
-        elif what == "edit" and key in there:
-            now = self.place.plain(key, there[key])
-            self.write(key, made(key, tag, (now[1], now[2]) if kind == "e" else ends))
-        elif what == "delete" and key in there:
-            for one in hanging(self.place, name) if kind == "m" else []:
+        if what == "attach" or not keys:
+            return
+        key = keys[pick % len(keys)]
+        if what == "copy":
+            self.write(key, self.source.nodes[key[1]])
+            self.model.forget(key)
+        elif what == "delete":
+            for one in hanging(self.place, key[1]) if key[0] == "memory" else []:
                 self.remove(one)
             self.remove(key)
-        elif what == "copy" and key not in there and kind == "m" and name in self.source.nodes:
-            self.write(key, self.source.nodes[name])
-            self.model.forget(key)
-
-    @rule(some=st.lists(FOREIGN, min_size=1, max_size=4))
-    def others_write(self, some: list[tuple[Any, ...]]) -> None:
-        for one in some:
-            self.foreign(*one)
+        else:
+            now = self.place.plain(key, there[key]) if what == "edit" and key[0] == "relationship" else ("", *ends)
+            self.write(key, made(key, tag, (now[1], now[2])))
 
     # --- memmig ---
 
-    def meet(self, at: int, when: str, act_at: int, one: tuple[Any, ...]) -> None:
+    def meet(self, some: list[tuple[Any, ...]], at: int, when: str, act_at: int, one: tuple[Any, ...]) -> None:
+        """Let others write now, and once more while memmig works, which may die at a step."""
+        for each in some:
+            self.foreign(*each)
         self.world.fate(Chance(at=at, when=when, act_at=act_at, act=lambda: self.foreign(*one)))
 
     def run(self, call: Callable[[], MigrationResult | None]) -> MigrationResult | None:
@@ -190,7 +193,7 @@ class History(RuleBasedStateMachine):
             return None
         finally:
             self.world.fate(Chance())
-            for run_id in self.world.run_ids() if self.world.journal.exists() else []:
+            for run_id in self.world.run_ids():
                 self.model.opened(run_id, before, at)
 
     def finished(self, result: MigrationResult | None) -> None:
@@ -204,14 +207,16 @@ class History(RuleBasedStateMachine):
             {kind: counts["conflict"] + counts["foreign"] for kind, counts in left.items()},  # type: ignore[misc]
         )
 
-    @rule(at=STEPS, when=WHEN, act_at=STEPS, one=FOREIGN)
-    def migrate(self, at: int, when: str, act_at: int, one: tuple[Any, ...]) -> None:
-        self.meet(at, when, act_at, one)
+    @rule(sources=SOURCE, some=SOME, at=STEPS, when=WHEN, act_at=STEPS, one=FOREIGN)
+    def night(self, sources: list[tuple[Any, ...]], act_at: int, **meets: Any) -> None:
+        for written in sources:
+            self.source_writes(*written)
+        self.meet(act_at=act_at, **meets)
         self.settled(self.run(lambda: self.world.migrate(batch_size=2)), act_at)
 
-    @rule(at=STEPS, when=WHEN, act_at=STEPS, one=FOREIGN)
-    def resume(self, at: int, when: str, act_at: int, one: tuple[Any, ...]) -> None:
-        self.meet(at, when, act_at, one)
+    @rule(some=SOME, at=STEPS, when=WHEN, act_at=STEPS, one=FOREIGN)
+    def resume(self, act_at: int, **meets: Any) -> None:
+        self.meet(act_at=act_at, **meets)
         self.settled(self.run(lambda: manager.run_resume(None, journal_path=self.world.journal)), act_at)
 
     def settled(self, result: MigrationResult | None, act_at: int) -> None:
@@ -219,13 +224,10 @@ class History(RuleBasedStateMachine):
         if act_at == _NEVER:
             self.finished(result)
 
-    @rule(data=st.data(), at=STEPS, when=WHEN, act_at=STEPS, one=FOREIGN)
-    def rollback(self, data: st.DataObject, at: int, when: str, act_at: int, one: tuple[Any, ...]) -> None:
-        runs = self.world.run_ids() if self.world.journal.exists() else []
-        if not runs:
-            return
-        run_id = data.draw(st.sampled_from(runs[::-1]))
-        self.meet(at, when, act_at, one)
+    @rule(data=st.data(), some=SOME, at=STEPS, when=WHEN, act_at=STEPS, one=FOREIGN)
+    def rollback(self, data: st.DataObject, **meets: Any) -> None:
+        run_id = data.draw(st.sampled_from(self.world.run_ids()[::-1]))
+        self.meet(**meets)
         self.taken_back(run_id)
 
     def taken_back(self, run_id: str) -> None:
@@ -245,9 +247,7 @@ class History(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def verify(self, data: st.DataObject) -> None:
-        runs = self.world.run_ids() if self.world.journal.exists() else []
-        if not runs:
-            return
+        runs = self.world.run_ids()
         before, journal = self.place.all(), self.world.journal.read_bytes()
         with suppress(VerificationFailed):
             manager.run_verify(data.draw(st.sampled_from(runs)), journal_path=self.world.journal)
@@ -293,11 +293,11 @@ def _run(kind: type[History], examples: int, *, steps: int, derandomize: bool) -
 
 @pytest.mark.parametrize("kind", [History, FileHistory])
 def test_some_histories(kind: type[History]) -> None:
-    _run(kind, 25, steps=14, derandomize=True)
+    _run(kind, 40, steps=10, derandomize=True)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", [History, FileHistory])
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_thousands_of_histories(kind: type[History], shard: int) -> None:
-    _run(kind, EXAMPLES, steps=12 + 2 * shard, derandomize=False)
+    _run(kind, EXAMPLES, steps=10 + 2 * shard, derandomize=False)
