@@ -156,7 +156,9 @@ ROWS = (
         "it was released: record it",
         "claim it again and undo; after `rollback.finished`: record the release",
         lambda seen, watched: (
-            seen["marker"] is None and seen["held"] and (seen["closed"] or seen["run"] in watched.finished)
+            seen["marker"] is None
+            and seen["held"]
+            and (seen["closed"] or seen["released"] or seen["run"] in watched.finished)
         ),
         ("released", "claim released"),
     ),
