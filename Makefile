@@ -42,6 +42,10 @@ sweep: environment ## kill processes at every pair of steps, on every kind of ta
 test-servers: environment ## what needs a Memgraph, on servers of compose.yaml (needs Docker)
 	@MEMMIG_REQUIRE_ENGINES=memgraph sh tools/servers.sh $(PYTHON) -m pytest -m "" -k memgraph $(ARGS)
 
+.PHONY: mutation
+mutation: environment ## seed bugs into a copy, one at a time: the suite that is named for each must turn red
+	@$(PYTHON) -m tools.mutation $(ARGS)
+
 .PHONY: bench
 bench: environment ## speed and memory, printed as a table
 	@$(PYTHON) bench/run.py --small $(ARGS)

@@ -63,7 +63,7 @@ def _tests(tree: Path, suites: Collection[str], keyword: str) -> tuple[int, str]
     words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *suites, *only]
     try:
         ran = subprocess.run(  # noqa: S603 - our own words
-            words, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+            words, cwd=tree, env=environment, capture_output=True, text=True, timeout=SECONDS * len(suites), check=False
         )
     except subprocess.TimeoutExpired:
         return -1, f"no end after {SECONDS} s"

@@ -34,7 +34,7 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
                 "",
             ),
         ),
-        f"{CRASHES}::test_every_step_of_a_run",
+        f"{CRASHES}::test_every_step_of_a_run[after]",
     ),
     bug_in(
         "an update has no before-image",
@@ -48,8 +48,8 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
         PLAN,
         "            dump_raw(raw),\n            written,\n",
         "            dump_raw(self._form.encode(known.target)),\n            written,\n",
-        "tests/crash/test_killed_sqlite.py",
-        "before",
+        "tests/crash/test_killed_sqlite.py::test_killed_in_the_run_and_in_its_rollback",
+        "write:3:before",
     ),
     # --- I7, epochs, plan numbers ---
     bug_in(
@@ -100,7 +100,7 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
         LEASE,
         "            self._number = state.last_number\n",
         "            self._number = state.last_applied\n",
-        f"{CRASHES}::test_every_step_of_a_run",
+        f"{CRASHES}::test_every_step_of_a_run[after]",
     ),
     bug_in(
         "a digest is looked up among the plans that are believed only",
@@ -137,14 +137,14 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
         RESUME,
         "        if batch.batch == batch_there:\n",
         "        if batch.batch == batch_there and raised is None:\n",
-        f"{CRASHES}::test_every_step_of_a_run",
+        f"{CRASHES}::test_every_step_of_a_run[after]",
     ),
     bug_in(
         "batches that the server lost are still believed",
         RESUME,
         "        above = [b for b in state.batches.values() if b.writes and b.batch > batch_there]\n",
         "        above: list[object] = []\n",
-        f"{CRASHES}::test_a_server_that_dies_and_loses_what_was_not_durable",
+        f"{CRASHES}::test_a_server_that_dies_and_loses_what_was_not_durable[after]",
     ),
     bug_in(
         "decisions since the last barrier are kept after a loss",
@@ -266,8 +266,7 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
         "migrator/model.py",
         "    return repr(one) == repr(other) if isinstance(one, float) else one == other\n",
         "    return one == other\n",
-        "tests/unit",
-        "",
+        "tests/integration/test_falkor_guards.py::test_a_value_of_equal_size_and_other_type_is_written",
     ),
     bug_in(
         "1 and 1.0 are equal",
