@@ -34,7 +34,7 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
                 "",
             ),
         ),
-        f"{CRASHES}::test_every_step_of_a_run[after]",
+        f"{CRASHES}::test_every_step_of_a_run[before]",
     ),
     bug_in(
         "an update has no before-image",
@@ -258,7 +258,7 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
         "migrator/sync.py",
         'if durability == "durable" else',
         "if durability else",
-        "tests/sync/test_since.py",
+        "tests/sync/test_durability.py",
     ),
     # --- values and locks ---
     bug_in(
