@@ -34,7 +34,7 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
                 "",
             ),
         ),
-        f"{CRASHES}::test_every_step_of_a_run[before]",
+        "tests/engine/test_claims.py",
     ),
     bug_in(
         "an update has no before-image",
