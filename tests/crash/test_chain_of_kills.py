@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SEED = 20_251
 #: A resume of many records reads for seconds before it writes: most are killed before that, or it would take an hour.
-BEFORE_IT_WRITES = 0.65
+BEFORE_IT_WRITES = 0.75
 START = 1.0  #: seconds in which a process is killed that has not written yet
 WORK = 0.3  #: seconds in which one is killed that has, and a smaller part of it as less is left to do
 
