@@ -87,7 +87,7 @@ def find_absent(
     """
     if journal is None or not options.delete:
         return Absent()
-    present = scanned.present or counted_ids(stores.source, stores.batch_size(options), hooks)
+    present = scanned.present or counted_ids(stores.source, stores.batch_size(options), hooks, scanned.known_as)
     bases = journal.bases(stores.pair, exclude=run_id)
     ids: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
     kept: dict[Kind, int] = dict.fromkeys(KINDS, 0)

@@ -48,10 +48,10 @@ def begin_reading(
 ) -> tuple[Reading, Scope]:
     """Fix what the run reads, and choose it where that is not everything. Writes nothing."""
     scope = scope_of(options, now, journal=journal, stores=stores, state=state)
-    reading = Reading(stores.source, scope.stamps(hooks.clock()), scope.interval)
+    bases = None if journal is None else journal.bases(stores.pair, exclude=run_id)
+    reading = Reading(stores.source, scope.stamps(hooks.clock()), scope.interval, bases)
     if journal is not None and not scope.full:
-        bases = journal.bases(stores.pair, exclude=run_id)
-        reading.choose(bases, hooks, stores.batch_size(options))
+        reading.choose(hooks, stores.batch_size(options))
         journal.expect(stores.pair, run_id, stores.target_store, reading.chosen)
     return reading, scope
 
@@ -61,7 +61,7 @@ def preflight(
 ) -> tuple[Scanned, bool]:
     """Scan the source and look at the target; nothing is written. Raises Unstorable, StoreRefused."""
     size = stores.batch_size(options)
-    scanned = scan_source(reading, stores.target.form, size, hooks, listing=options.delete)
+    scanned = scan_source(reading, stores.target, size, hooks, listing=options.delete)
     found = scanned.result()
     if found.problems and options.on_unstorable == "stop":
         first = found.findings[0]
@@ -154,7 +154,7 @@ def dry_run(
             open_run(journal, stores, resume=False)
         reading, scope = begin_reading(journal, "", stores, options, hooks, now=hooks.clock())
         size = stores.batch_size(options)
-        scanned = scan_source(reading, stores.target.form, size, hooks, listing=options.delete)
+        scanned = scan_source(reading, stores.target, size, hooks, listing=options.delete)
         found = scanned.result()
         stopped = found.problems > 0 and options.on_unstorable == "stop"
         if not stopped:
@@ -201,4 +201,4 @@ def run_validate(
         size = stores.batch_size(options)
         hooks = hooks or Hooks()
         now = hooks.clock()
-        return scan_source(Reading(stores.source, Stamps(now, now)), stores.target.form, size, hooks).result()
+        return scan_source(Reading(stores.source, Stamps(now, now)), stores.target, size, hooks).result()

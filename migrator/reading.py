@@ -8,6 +8,7 @@ from itertools import batched
 from typing import TYPE_CHECKING
 
 from migrator.backends.base import Inventory, Wanted, digested
+from migrator.matching import Matching
 from migrator.model import KINDS, Corrupt, Relationship
 
 if TYPE_CHECKING:
@@ -28,8 +29,15 @@ class Reading:
     it is now, so there is no snapshot. Memory: one string per chosen memory, ids and type of each chosen edge.
     """
 
-    def __init__(self, source: Backend, stamps: Stamps, interval: Interval | None = None) -> None:
+    def __init__(
+        self, source: Backend, stamps: Stamps, interval: Interval | None = None, bases: Bases | None = None
+    ) -> None:
+        """Read ``source``; ``bases``: what the pair knows, which a part needs."""
         self._source = source
+        self._bases = bases
+        self._matching = Matching(bases)
+        self.known_as: dict[str, str] = {}  #: of edges without id: the id made of one now → the id that the pair knows
+        self._made_as: dict[str, str] = {}
         self.stamps = stamps
         self.interval = interval
         self.unsure: Counter[Unsure] = Counter()  #: records that are read because their times say nothing sure
@@ -49,9 +57,10 @@ class Reading:
         """Whether every scan sees the same."""
         return self._source.snapshots and self.interval is None
 
-    def choose(self, bases: Bases, hooks: Hooks, size: int) -> None:
+    def choose(self, hooks: Hooks, size: int) -> None:
         """Find what belongs to the interval; nothing is to be done without one."""
-        if self.interval is None:
+        bases = self._bases
+        if self.interval is None or bases is None:
             return
         opened = bases.open_ids()
         wanted = Wanted(since=self.interval.begin, memories=opened["memory"], relationships=opened["relationship"])
@@ -75,6 +84,8 @@ class Reading:
         done = 0
         for chunk in self._source.scan(kind, size):
             hooks.check()
+            if kind == "relationship":
+                self._matching.see(chunk)
             for item in chunk:
                 if isinstance(item, Corrupt):
                     self._corrupt[kind].append(item)
@@ -118,13 +129,14 @@ class Reading:
 
     def scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
         """See :class:`~migrator.backends.base.Backend`; of a part, what is still there of what was chosen."""
-        return self._source.scan(kind, size) if self.interval is None else self._chosen(kind, size)
+        pages = self._source.scan(kind, size) if self.interval is None else self._chosen(kind, size)
+        return map(self._named, pages) if self.known_as and kind == "relationship" else pages
 
     def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:
         """See :class:`~migrator.backends.base.Backend`."""
-        if self.interval is None:
+        if self.interval is None and not (self.known_as and kind == "relationship"):
             return self._source.scan_digests(kind, size)
-        return map(digested, self._chosen(kind, size))
+        return map(digested, self.scan(kind, size))
 
     def _chosen(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
         hints: Iterable[tuple[str, Relationship | None]]
@@ -139,7 +151,40 @@ class Reading:
 
     def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
         """See :class:`~migrator.backends.base.Backend`."""
-        return self._source.lookup(kind, wanted)
+        if kind == "memory" or not self.known_as:
+            return self._source.lookup(kind, wanted)
+        asked = {self._made_as.get(name, name): hint for name, hint in wanted.items()}
+        found = self._source.lookup(kind, asked)
+        named = {name: found[made] for name in wanted if (made := self._made_as.get(name, name)) in found}
+        return {name: self._renamed(name, raw) if name in self._made_as else raw for name, raw in named.items()}
+
+    def _renamed(self, name: str, raw: Raw) -> Raw:
+        edge = self.form.decode("relationship", raw)
+        return raw if isinstance(edge, Corrupt) else self.form.encode(replace(edge, id=name))
+
+    def _named(self, page: list[Record | Corrupt]) -> list[Record | Corrupt]:
+        known = self.known_as
+        return [
+            replace(one, id=known[one.id]) if isinstance(one, Relationship) and one.id in known else one for one in page
+        ]
+
+    def see(self, kind: Kind, page: list[Record | Corrupt]) -> None:
+        """Hear of what the scan before the first write has read."""
+        for item in page:
+            self.stamps.see(item)
+        if kind == "relationship" and self.interval is None:
+            self._matching.see(page)
+
+    def begin(self) -> None:
+        """Hear that this scan begins (again)."""
+        self.stamps.begin()
+        if self.interval is None:
+            self._matching.begin()
+
+    def match(self, target: Backend) -> None:
+        """Give edges without id the ids that the pair knows them by, from now on; all have been seen."""
+        self.known_as = self._matching.names(target)
+        self._made_as = {known: made for made, known in self.known_as.items()}
 
     def release_snapshot(self) -> None:
         """See :class:`~migrator.backends.base.Backend`."""

@@ -10,9 +10,9 @@ from migrator.model import KINDS, Corrupt, Relationship
 from migrator.models import Finding, ValidationResult
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from migrator.backends.base import Form, Inventory, Source
+    from migrator.backends.base import Backend, Form, Inventory, Source
     from migrator.hooks import Hooks
     from migrator.model import Kind, Record
     from migrator.reading import Reading
@@ -33,9 +33,22 @@ class Scanned:
     )
     #: Every id that was read, in whatever state; where it was asked for, and the whole source was read.
     present: dict[Kind, set[str]] | None = None
+    #: Of edges without id: the id made of one now → the id that the pair knows it by.
+    known_as: Mapping[str, str] = field(default_factory=dict)
     empty: bool = False  #: the source holds no memories
     read: dict[Kind, int] = field(default_factory=lambda: {"memory": 0, "relationship": 0})
     warnings: list[str] = field(default_factory=list)
+
+    def rename(self, known_as: Mapping[str, str]) -> None:
+        """Call edges without id what the pair calls them."""
+        self.known_as = known_as
+        edges = self.quarantined["relationship"]
+        for made, known in known_as.items():
+            if made in edges:
+                edges[known] = edges.pop(made)
+            if self.present is not None:
+                self.present["relationship"].discard(made)
+                self.present["relationship"].add(known)
 
     def result(self) -> ValidationResult:
         """Return the findings for people, at most ``MAX_FINDINGS`` of them named."""
@@ -57,22 +70,23 @@ class Scanned:
 _SCANS = 3
 
 
-def scan_source(source: Reading, form: Form, size: int, hooks: Hooks, *, listing: bool = False) -> Scanned:
-    """Read once what the run is to read, and check every record against what ``form`` (the target's) can hold.
+def scan_source(source: Reading, target: Backend, size: int, hooks: Hooks, *, listing: bool = False) -> Scanned:
+    """Read once what the run is to read, and check every record against what the target can hold.
 
     ``listing``: ``present`` is wanted, for deletions. Raises StoreRefused (LimitHit where listing) where the source's
     own count is not what was read, StoreRefused where an id stands twice.
     """
     for _ in range(_SCANS):
-        scanned = _scan(source, form, size, hooks, listing=listing)
+        scanned = _scan(source, target.form, size, hooks, listing=listing)
         counted: dict[Kind, int] = {
             "memory": scanned.inventory.memories,
             "relationship": scanned.inventory.relationships,
         }
-        if source.interval is not None:
-            return scanned
-        if scanned.read == counted:
-            _warn(scanned)
+        if source.interval is not None or scanned.read == counted:
+            source.match(target)
+            scanned.rename(source.known_as)
+            if source.interval is None:
+                _warn(scanned)
             return scanned
     raise _short(counted, scanned.read, listing=listing)
 
@@ -83,8 +97,11 @@ def _short(counted: dict[Kind, int], read: dict[Kind, int], *, listing: bool) ->
     return LimitHit(msg, hint=hint) if listing else StoreRefused(msg, hint=hint)
 
 
-def counted_ids(source: Source, size: int, hooks: Hooks) -> dict[Kind, set[str]]:
-    """Return every id of the source, in whatever state the record is; LimitHit where its count is not what was read."""
+def counted_ids(source: Source, size: int, hooks: Hooks, known_as: Mapping[str, str]) -> dict[Kind, set[str]]:
+    """Return every id of the source, in whatever state the record is; LimitHit where its count is not what was read.
+
+    ``known_as``: see :class:`Scanned`.
+    """
     for _ in range(_SCANS):
         inventory = source.inventory()
         counted: dict[Kind, int] = {"memory": inventory.memories, "relationship": inventory.relationships}
@@ -93,7 +110,7 @@ def counted_ids(source: Source, size: int, hooks: Hooks) -> dict[Kind, set[str]]
         for kind in KINDS:
             for chunk in source.scan(kind, size):
                 hooks.check()
-                present[kind].update(item.id for item in chunk)
+                present[kind].update(known_as.get(item.id, item.id) for item in chunk)
                 read[kind] += len(chunk)
         if read == counted:
             return present
@@ -114,7 +131,7 @@ def _scan(source: Reading, form: Form, size: int, hooks: Hooks, *, listing: bool
     whole = source.interval is None
     present: dict[Kind, set[str]] | None = {kind: set() for kind in KINDS} if listing and whole else None
     scanned = Scanned(inventory=inventory, present=present, empty=source.empty)
-    source.stamps.begin()
+    source.begin()
     ids, lost_beside = source.ends_beside(form, size)
     for record in _records(source, form, "memory", size, hooks, scanned):
         ids.add(record.id)
@@ -132,13 +149,13 @@ def _scan(source: Reading, form: Form, size: int, hooks: Hooks, *, listing: bool
 def _records(source: Reading, form: Form, kind: Kind, size: int, hooks: Hooks, scanned: Scanned) -> Iterator[Record]:
     total = scanned.inventory.memories if kind == "memory" else scanned.inventory.relationships
     quarantined = scanned.quarantined[kind]
-    problems_of, see = form.problems, source.stamps.see
+    problems_of = form.problems
     for chunk in source.scan(kind, size):
         hooks.check()
         if scanned.present is not None:
             scanned.present[kind].update(item.id for item in chunk)
+        source.see(kind, chunk)
         for item in chunk:
-            see(item)
             if isinstance(item, Corrupt):
                 quarantined[item.id] = ("", item.reason)
                 continue

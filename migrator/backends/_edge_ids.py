@@ -33,9 +33,30 @@ class EdgeNames:
             self._ordinals[first] += 1
 
 
+class MadeIds:
+    """Tells which edges of a whole scan, shown in its order, had no id."""
+
+    def __init__(self) -> None:
+        self._ordinals: Counter[str] = Counter()
+
+    def has(self, edge: Relationship) -> bool:
+        """Return whether the edge's id was made."""
+        if not looks_made(edge.id):
+            return False
+        first = edge_id(edge, 0)
+        made = edge.id == edge_id(edge, self._ordinals[first])
+        self._ordinals[first] += made
+        return made
+
+
+def looks_made(name: str) -> bool:
+    """Return whether an id may be a made one."""
+    return name[14:15] == "5" and _MADE.fullmatch(name) is not None
+
+
 def perhaps_made(wanted: Mapping[str, Relationship | None], found: Collection[str]) -> dict[tuple[str, str, str], None]:
     """Return the places (type, from, to) of the wanted edges, not found, whose id looks like a made one."""
-    hints = (hint for name, hint in wanted.items() if name not in found and _MADE.fullmatch(name))
+    hints = (hint for name, hint in wanted.items() if name not in found and looks_made(name))
     return dict.fromkeys((hint.type, hint.from_id, hint.to_id) for hint in hints if hint is not None)
 
 

@@ -1,0 +1,102 @@
+"""Random histories of edits over several nights end equal to a migration of the last state.
+
+Each night must bring what was edited before it, whatever the stamps are, as long as they lie within the overlap of the
+clock and never go back: a record that seems older than before is a conflict, of which other tests tell.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from migrator.backends.memory import STORES, MemoryStore
+from migrator.models import BackendConfig, BackendType
+from migrator.times import parse_time
+from tests.sync.conftest import START, Nights, stamp
+
+NAMES = "abcd"
+
+names = st.sampled_from(NAMES)
+#: How a stamp lies beside the clock: right, skewed within the overlap, in the future, the same as ever, none, unclear.
+stamps = st.sampled_from(["now", "now", "now", "late", "early", "future", "none", "zoneless", "number", "soon"])
+edits = st.one_of(
+    st.tuples(st.just("memory"), names, stamps, st.integers(0, 9)),
+    st.tuples(st.just("edge"), names, names, names, stamps, st.integers(0, 9)),
+    st.tuples(st.just("wait"), st.integers(0, 3)),
+)
+#: A night: its edits, and whether its run compares everything.
+histories = st.lists(st.tuples(st.lists(edits, max_size=6), st.sampled_from([False, False, True])), max_size=5)
+
+
+def time_of(nights: Nights, how: str) -> object:
+    return {
+        "now": nights.now,
+        "late": nights.now - timedelta(minutes=4),
+        "early": nights.now + timedelta(minutes=4),
+        "future": nights.now + timedelta(days=400),
+        "none": None,
+        "zoneless": nights.now.replace(tzinfo=None).isoformat(),
+        "number": int(nights.now.timestamp()) * 1000,
+        "soon": "soon",
+    }[how]
+
+
+def not_before(held: dict[str, Any] | None, name: str, at: object) -> object:
+    """Return a time of a record, or the one that it has, where that is later."""
+    before = None if held is None else parse_time(held["properties"].get(name))
+    return before if before is not None and isinstance(at, datetime) and at < before else at
+
+
+def edit(nights: Nights, what: tuple[Any, ...]) -> None:
+    """Change the source as its client would; an edge brings the memories that it needs, as old as they may be."""
+    match what:
+        case ("memory", name, how, value):
+            at = not_before(nights.here.nodes.get(name), "updated_at", time_of(nights, how))
+            nights.memory(name, at, value=value)
+        case ("edge", name, start, end, how, value):
+            held = nights.here.edges.get(f"e{name}")
+            if held is not None:
+                start, end = held["from"], held["to"]
+            for end_name in (start, end):
+                if end_name not in nights.here.nodes:
+                    nights.memory(end_name, START - timedelta(days=1000))
+            nights.edge(f"e{name}", start, end, time_of(nights, how), value=value)
+        case ("wait", hours):
+            nights.wait(hours=hours)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(histories)
+def test_every_night_ends_equal_to_the_source(history: list[tuple[list[tuple[Any, ...]], bool]]) -> None:
+    one, other = f"source-{uuid.uuid4()}", f"target-{uuid.uuid4()}"
+    STORES[one], STORES[other] = MemoryStore(), MemoryStore()
+    folder = Path(tempfile.mkdtemp())
+    nights = Nights(
+        folder / "journal.db",
+        BackendConfig(backend=BackendType.MEMORY, graph=one),
+        BackendConfig(backend=BackendType.MEMORY, graph=other),
+    )
+    try:
+        nights.run()
+        for changes, full in history:
+            for change in changes:
+                edit(nights, change)
+            found = nights.run(None if full else "last")
+            assert found.exit_code == 0
+            assert nights.equal(), found
+            # A watermark never lies in the future, and never moves back.
+            reached = [one.watermark for one in nights.results if one.watermark is not None]
+            assert reached == sorted(reached)
+            assert all(mark <= stamp(nights.now).replace("+00:00", "Z") for mark in reached)
+            nights.wait(minutes=1)
+        assert nights.run(None).memories["created"] == 0
+    finally:
+        del STORES[one], STORES[other]
+        shutil.rmtree(folder)
