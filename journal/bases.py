@@ -32,14 +32,24 @@ _WRITTEN = "('created', 'updated', 'deleted', 'restored')"
 
 # One row per id: where its facts stand in ``entries``. Rows that a rollback retained keep their id open; that others
 # changed the target (``foreign``) settles nothing.
+# What later runs found equal to a record that was taken back after that says nothing of what stands there now.
 _FILL_BASES = """
-INSERT INTO {table} SELECT kind, entity_id,
+INSERT INTO {table} WITH undone AS MATERIALIZED (
+    SELECT e.kind, e.entity_id, e.seq, (SELECT min(first_entry) FROM batches WHERE run_id = e.run_id) AS since
+    FROM entries e JOIN batches b ON b.run_id = e.run_id AND b.batch = e.batch
+    WHERE e.run_id IN :runs AND e.phase = 'rollback' AND e.action IN ('deleted', 'restored') AND b.status = 'applied'
+)
+SELECT kind, entity_id,
     max(CASE WHEN phase = 'forward' AND action IN {equal} AND after_digest IS NOT NULL THEN seq ELSE 0 END),
     max(CASE WHEN phase = 'forward' AND action = 'created' THEN seq ELSE 0 END),
     max(CASE WHEN phase = 'forward' AND action = 'deleted' THEN seq ELSE 0 END),
     max(CASE WHEN action <> 'foreign' THEN seq ELSE 0 END), max(seq)
 FROM (
-    SELECT seq, phase, kind, entity_id, action, after_digest FROM applied_entries WHERE run_id IN :runs
+    SELECT seq, phase, kind, entity_id, action, after_digest FROM applied_entries AS a WHERE run_id IN :runs
+    AND NOT (action IN {equal} AND EXISTS (
+        SELECT 1 FROM undone u
+        WHERE u.kind = a.kind AND u.entity_id = a.entity_id AND a.seq > u.since AND a.seq < u.seq
+    ))
     UNION ALL
     SELECT e.seq, e.phase, e.kind, e.entity_id, e.action, e.after_digest
     FROM entries e JOIN batches b ON b.run_id = e.run_id AND b.batch = e.batch

@@ -50,13 +50,15 @@ def fold_watermarks(events: Iterable[StoredEvent]) -> dict[str, InStep]:
             ends[begun.pair].append(_End(run_id, event.watermark, begun.ceiling if begun.full else None))
         elif isinstance(event, RollbackFinished):
             pair = opened[run_id].pair
-            ends[pair] = _without(ends[pair], run_id)
+            later = set(list(opened)[list(opened).index(run_id) + 1 :])
+            ends[pair] = _without(ends[pair], run_id, later)
     return {pair: _in_step(found) for pair, found in ends.items()}
 
 
-def _without(ends: list[_End], run_id: str) -> list[_End]:
+def _without(ends: list[_End], run_id: str, later: set[str]) -> list[_End]:
+    """``later``: the runs opened after it. It may be gone already: a second rollback takes what the first retained."""
     left = [end for end in ends if end.run_id != run_id]
-    if len(left) == len(ends) or ends[-1].run_id == run_id:
+    if later.isdisjoint(end.run_id for end in left):
         return left
     return [replace(end, watermark=None) for end in left]
 

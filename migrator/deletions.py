@@ -99,9 +99,16 @@ def find_absent(
                 left += kind == "memory"
             elif created:
                 ids[kind].append(identity)
+        if ids[kind] and None in present[kind]:
+            msg = f"what is gone cannot be told: the source holds something of kind {kind} whose id cannot be read"
+            raise LimitHit(msg, hint=_LOOK)
     if kept["memory"] > FEW and not left:
         msg = f"none of the {kept['memory']} memories that this pair keeps in the target is left in the source"
         raise LimitHit(msg, hint=_LOOK)
+    there = stores.target.inventory()
+    # Of what others deleted there nothing is kept any more.
+    kept["memory"] = min(kept["memory"], there.memories + sum(there.other_nodes.values()))
+    kept["relationship"] = min(kept["relationship"], there.relationships + there.other_relationships)
     return Absent(ids=ids, kept=kept)
 
 

@@ -62,6 +62,7 @@ class Run:
     scanned: Scanned
     owner: str
     target_was_empty: bool
+    resumed: bool = False  #: whether an earlier pass has decided some of it, which this one does not read again
     absent: Absent = field(default_factory=Absent)  #: what --delete is about
     counts: dict[Kind, dict[str, int]] = field(default_factory=lambda: {kind: no_counts() for kind in KINDS})
     findings: list[Finding] = field(default_factory=list)
@@ -206,7 +207,7 @@ class Forward:
         if lease.lost:
             warning = "the target's server lost batches that it had acknowledged (or may have): they were planned anew"
             run.warnings += [] if warning in run.warnings else [warning]
-        self._resumed = bool(journal.state(run.run_id).batches)
+        self._resumed = run.resumed = bool(journal.state(run.run_id).batches)
         if self._resumed:
             journal.index_run(run.run_id)
 

@@ -71,6 +71,7 @@ class Corrupt:
     id: str
     reason: str
     raw: dict[str, Value]
+    named: bool = True  #: False: its id cannot be read, and ``id`` says where it stands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,8 +31,9 @@ class Scanned:
     quarantined: dict[Kind, dict[str, tuple[str, str]]] = field(
         default_factory=lambda: {"memory": {}, "relationship": {}}
     )
-    #: Every id that was read, in whatever state; where it was asked for, and the whole source was read.
-    present: dict[Kind, set[str]] | None = None
+    #: Every id that was read, in whatever state, None for those that cannot be read; where it was asked for, and the
+    #: whole source was read.
+    present: dict[Kind, set[str | None]] | None = None
     #: Of edges without id: the id made of one now → the id that the pair knows it by.
     known_as: Mapping[str, str] = field(default_factory=dict)
     empty: bool = False  #: the source holds no memories
@@ -97,20 +98,22 @@ def _short(counted: dict[Kind, int], read: dict[Kind, int], *, listing: bool) ->
     return LimitHit(msg, hint=hint) if listing else StoreRefused(msg, hint=hint)
 
 
-def counted_ids(source: Source, size: int, hooks: Hooks, known_as: Mapping[str, str]) -> dict[Kind, set[str]]:
-    """Return every id of the source, in whatever state the record is; LimitHit where its count is not what was read.
+def counted_ids(source: Source, size: int, hooks: Hooks, known_as: Mapping[str, str]) -> dict[Kind, set[str | None]]:
+    """Return every id of the source, in whatever state the record is, None for those that cannot be read.
 
-    ``known_as``: see :class:`Scanned`.
+    LimitHit where its count is not what was read. ``known_as``: see :class:`Scanned`.
     """
     for _ in range(_SCANS):
         inventory = source.inventory()
         counted: dict[Kind, int] = {"memory": inventory.memories, "relationship": inventory.relationships}
         read: dict[Kind, int] = dict.fromkeys(KINDS, 0)
-        present: dict[Kind, set[str]] = {kind: set() for kind in KINDS}
+        present: dict[Kind, set[str | None]] = {kind: set() for kind in KINDS}
         for kind in KINDS:
             for chunk in source.scan(kind, size):
                 hooks.check()
-                present[kind].update(known_as.get(item.id, item.id) for item in chunk)
+                present[kind].update(
+                    known_as.get(name, name) if name is not None else None for name in map(_name, chunk)
+                )
                 read[kind] += len(chunk)
         if read == counted:
             return present
@@ -129,7 +132,7 @@ def _scan(source: Reading, form: Form, size: int, hooks: Hooks, *, listing: bool
             msg = f"{len(duplicates)} {kind} ids stand more than once in the source: {', '.join(duplicates[:5])}"
             raise StoreRefused(msg, hint="give each its own id, then start again; nothing was written")
     whole = source.interval is None
-    present: dict[Kind, set[str]] | None = {kind: set() for kind in KINDS} if listing and whole else None
+    present: dict[Kind, set[str | None]] | None = {kind: set() for kind in KINDS} if listing and whole else None
     scanned = Scanned(inventory=inventory, present=present, empty=source.empty)
     source.begin()
     ids, lost_beside = source.ends_beside(form, size)
@@ -153,7 +156,7 @@ def _records(source: Reading, form: Form, kind: Kind, size: int, hooks: Hooks, s
     for chunk in source.scan(kind, size):
         hooks.check()
         if scanned.present is not None:
-            scanned.present[kind].update(item.id for item in chunk)
+            scanned.present[kind].update(map(_name, chunk))
         source.see(kind, chunk)
         for item in chunk:
             if isinstance(item, Corrupt):
@@ -165,6 +168,10 @@ def _records(source: Reading, form: Form, kind: Kind, size: int, hooks: Hooks, s
             yield item
         scanned.read[kind] += len(chunk)
         hooks.report("scan", kind, scanned.read[kind], total)
+
+
+def _name(item: Record | Corrupt) -> str | None:
+    return None if isinstance(item, Corrupt) and not item.named else item.id
 
 
 def _warn(scanned: Scanned) -> None:

@@ -24,7 +24,7 @@ def verify_run(run: Run, lease: Lease) -> VerificationResult:
         run.warnings.append("not verified (--no-verify)")
         return VerificationResult(status="skipped")
     state = run.history.state(run.run_id)
-    if not state.last_planned and state.identity == run.target.identity():
+    if not run.resumed and not state.last_planned and state.identity == run.target.identity():
         return _told(run, _as_decided(run))
     run.history.index_run(run.run_id)
     bases = run.history.bases(run.pair, exclude=run.run_id)

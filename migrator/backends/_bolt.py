@@ -159,7 +159,7 @@ class BoltStore:
                 names.name(raw)
         record = self.form.decode(kind, raw)
         if isinstance(record, Corrupt) and type(properties.get(self._config.id_property)) is not str:
-            return replace(record, id=f"internal:{row[0]}")
+            return replace(record, id=f"internal:{row[0]}", named=False)
         return record
 
     def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:

@@ -222,7 +222,7 @@ class FalkorStore:
     def _named(self, kind: Kind, at: int, raw: Raw) -> Record | Corrupt:
         record = self.form.decode(kind, raw)
         if isinstance(record, Corrupt) and type(raw["properties"].get(self._config.id_property)) is not str:
-            return replace(record, id=f"internal:{at}")
+            return replace(record, id=f"internal:{at}", named=False)
         return record
 
     # --- looking up ---

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-_PREFIX = "memmig-"
+_PREFIX = "memmig-tmp-"
 _OWNER = "owner"
 _NEW_SECONDS = 60.0  #: one so young may be about to be locked
 
@@ -26,7 +26,9 @@ def make(within: str | None = None) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=within))
     _sweep(folder.parent)
     _locks[folder] = os.open(folder / _OWNER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(_locks[folder], fcntl.LOCK_EX)
+    # Where there are no locks nothing is swept, either.
+    with suppress(OSError):
+        fcntl.flock(_locks[folder], fcntl.LOCK_EX)
     return folder
 
 
@@ -45,7 +47,9 @@ def remove(folder: Path) -> None:
 def _sweep(place: Path) -> None:
     for owner in place.glob(f"{_PREFIX}*/{_OWNER}"):
         with suppress(OSError):
-            if time.time() - owner.stat().st_mtime < _NEW_SECONDS:
+            found = owner.stat(follow_symlinks=False)
+            theirs = {found.st_uid, owner.parent.stat(follow_symlinks=False).st_uid} != {os.geteuid()}
+            if theirs or time.time() - found.st_mtime < _NEW_SECONDS:
                 continue
             file = os.open(owner, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:

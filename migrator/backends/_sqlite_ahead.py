@@ -131,7 +131,7 @@ class Reader:
 
 def _record(kind: Kind, row: tuple[Any, ...]) -> Record | Corrupt:
     if row[0] is None:
-        return Corrupt(kind=kind, id=row[1], reason=row[2], raw=row[3])
+        return Corrupt(kind=kind, id=row[1], reason=row[2], raw=row[3], named=row[4])
     if kind == "memory":
         return with_digest(Memory(row[1], row[2], row[3]), row[0])
     return with_digest(Relationship(row[1], row[2], row[3], row[4], row[5]), row[0])
@@ -143,7 +143,7 @@ def _no_digest(item: Record) -> str:  # noqa: ARG001 - in the place of ``digest`
 
 def _row(item: Record | Corrupt, digest_of: Callable[[Record], str]) -> tuple[Any, ...]:
     if isinstance(item, Corrupt):
-        return None, item.id, item.reason, item.raw
+        return None, item.id, item.reason, item.raw, item.named
     if isinstance(item, Memory):
         return digest_of(item), item.id, item.labels, item.properties
     return digest_of(item), item.id, item.type, item.from_id, item.to_id, item.properties

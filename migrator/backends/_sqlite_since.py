@@ -50,13 +50,16 @@ _TEXTS: dict[Kind, tuple[str, ...]] = {
 }
 
 
-def rowids(connection: sqlite3.Connection, layout: Layout, kind: Kind, wanted: Wanted) -> list[int]:
-    """Return the rows that may be wanted, in order."""
-    query = _query(layout, kind, wanted.since)
-    return [row[0] for row in connection.execute(query, (json.dumps(list(wanted.ids(kind))),))]
+def rowids(
+    connection: sqlite3.Connection, layout: Layout, kind: Kind, wanted: Wanted, scope: tuple[str, str] | None
+) -> list[int]:
+    """Return the rows that may be wanted, in order; ``scope``: a condition on ``r`` and its parameter, None for all."""
+    query = _query(layout, kind, wanted.since, "" if scope is None else f" WHERE {scope[0]}")
+    parameters = (*([] if scope is None else [scope[1]]), json.dumps(list(wanted.ids(kind))))
+    return [row[0] for row in connection.execute(query, parameters)]
 
 
-def _query(layout: Layout, kind: Kind, since: datetime) -> str:
+def _query(layout: Layout, kind: Kind, since: datetime, scoped: str) -> str:
     columns = _COLUMNS[layout][kind]
     document, prefix = _JSON[layout][kind]
     places = [f"r.{name}" for name in columns]
@@ -65,6 +68,9 @@ def _query(layout: Layout, kind: Kind, since: datetime) -> str:
     if document:
         inside = [name for name in INCLUDING[kind] if name not in columns and name.startswith(prefix)]
         places += [_member(document, name, prefix) for name in inside]
+    if document:
+        # A name may be spelt with escapes, which SQLite does not see through.
+        sound.append(f"instr(coalesce({document}, ''), '\\u00') = 0")
     if layout == "0.12":
         sound += ["json_valid(properties)", f"coalesce({_member('properties', 'id')}, r.id) = r.id"]
     elif document:
@@ -77,7 +83,7 @@ def _query(layout: Layout, kind: Kind, since: datetime) -> str:
     return (
         # Materialized, or each mention of a time would look into the JSON again.
         f"WITH times AS MATERIALIZED (SELECT r.rowid AS number, r.id AS id, {' AND '.join(sound)} AS sound, {named}"
-        f" FROM {TABLES[layout][kind]} AS r NOT INDEXED)"
+        f" FROM {TABLES[layout][kind]} AS r NOT INDEXED{scoped})"
         f" SELECT number FROM times WHERE (sound AND ({one}) AND {all_earlier}) IS NOT TRUE"
         " OR id IN (SELECT value FROM json_each(?)) ORDER BY number"
     )
@@ -96,4 +102,6 @@ def _surely(time: str, earlier: str) -> str:
         f"substr({time}, 6, 2) BETWEEN '01' AND '12' AND substr({time}, 9, 2) BETWEEN '01' AND '28'"
         f" OR date(substr({time}, 1, 10), '+0 days') = substr({time}, 1, 10)"
     )
-    return f"({time} < '{earlier}' AND ({shaped}) AND substr({time}, 12, 2) < '24' AND ({day}))"
+    # GLOB ends at NUL.
+    whole = f"instr({time}, char(0)) = 0"
+    return f"({whole} AND {time} < '{earlier}' AND ({shaped}) AND substr({time}, 12, 2) < '24' AND ({day}))"

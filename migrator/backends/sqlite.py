@@ -266,7 +266,9 @@ class SqliteBackend:
         last = _FIRST_ROWID
         if self._wanted is not None and self._has(kind):
             with self._open.translating(writing=False):
-                self._chosen[kind] = since.rowids(self._open.snapshot(), self._found.layout, kind, self._wanted)
+                connection = self._open.snapshot()
+                scope = (self._scope(kind), self._config.label) if self._other_nodes(connection) else None
+                self._chosen[kind] = since.rowids(connection, self._found.layout, kind, self._wanted, scope)
         while self._has(kind):
             with self._open.translating(writing=False):
                 page, last = self._page(kind, size, last)
@@ -308,7 +310,7 @@ class SqliteBackend:
             rowid = row[-1]
             record = read(row[:-1])
             if type(record) is Corrupt and type(row[0]) is not str:
-                record = replace(record, id=f"rowid:{rowid}")
+                record = replace(record, id=f"rowid:{rowid}", named=False)
             found.append(record)
             weight += row[heavy].__sizeof__()
             if weight > _PAGE_CHARACTERS:

@@ -144,7 +144,7 @@ def test_a_folder_is_taken_away_when_both_who_used_it_are_dead(lite_file: Callab
 
 
 def test_a_folder_that_is_just_being_made_stays(lite_file: Callable[[], Path], temporary: Path) -> None:
-    young = temporary / "memmig-lite-young"
+    young = temporary / "memmig-tmp-young"
     young.mkdir()
     (young / "owner").touch()
     _filled(lite_file(), "a")
