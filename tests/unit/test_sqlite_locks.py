@@ -298,6 +298,17 @@ class TestCopies:
         others[1].communicate()
         assert [folder.name for folder in temporary.iterdir()] == ["another"]
 
+    def test_a_folder_of_somebody_else_stays(self, path: Path, temporary: Path) -> None:
+        for name in ("memmig-backup", "memmig"):
+            (temporary / name).mkdir()
+            (temporary / name / "owner").touch()
+            os.utime(temporary / name / "owner", (0, 0))
+        store = backend(path)
+        store.open("read")
+        store.inventory()
+        store.close()
+        assert {folder.name for folder in temporary.iterdir()} == {"memmig-backup", "memmig"}
+
     def test_no_room_for_it_is_said_and_nothing_is_left(self, path: Path, temporary: Path) -> None:
         store = backend(path)
         store.open("read")

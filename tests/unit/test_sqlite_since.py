@@ -187,3 +187,20 @@ def test_a_row_that_is_no_record_is_not_left_out(tmp_path: Path, column: str, va
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(f"UPDATE nodes SET {column} = ? WHERE id = 'm0'", (value,))
     assert found(path, "memory", narrowed=True) >= found(path, "memory", narrowed=False)
+
+
+def test_names_with_escapes_and_times_with_nul_are_let_through(tmp_path: Path) -> None:
+    """JSON spells a name in many ways, and SQLite's patterns end at NUL."""
+    path = tmp_path / "s.db"
+    make_012(path, [], [])
+    late, early = "2026-03-01T00:00:00+00:00", "2020-01-01T00:00:00+00:00"
+    texts = [
+        f'{{"id": "m0", "created_at": "{early}", "updated\\u005fat": "{late}"}}',
+        f'{{"id": "m1", "created_at": "{early}\\u0000"}}',
+        f'{{"id": "m2", "created_at": "{early}"}}',
+    ]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        rows = [(f"m{number}", "Memory", text) for number, text in enumerate(texts)]
+        connection.executemany("INSERT INTO nodes (id, label, properties) VALUES (?, ?, ?)", rows)
+    assert found(path, "memory", narrowed=False) == {"m0", "m1"}
+    assert found(path, "memory", narrowed=True) == {"m0", "m1"}

@@ -251,3 +251,30 @@ def test_a_table_without_a_key_is_guarded_all_the_same(tmp_path: Path) -> None:
         assert holder.send(holder.create_batch([memory(f"a{keyless}", content="other")])) is WriteOutcome.ROWS_REFUSED
         assert holder.contents() == before
     holder.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["ON CONFLICT REPLACE", "ON CONFLICT IGNORE", "ON CONFLICT ROLLBACK", "index", "trigger"],
+)
+def test_no_table_makes_a_create_take_the_place_of_what_is_there(tmp_path: Path, change: str) -> None:
+    """Whatever its own key, index or trigger would do with a second row of an id."""
+    config = BackendConfig(backend=BackendType.SQLITE, path=tmp_path / "t.db", layout="0.12")
+    holder = hold(Place(name="sqlite-0.12", config=config, shared=True, folder=tmp_path))
+    connection = writer(holder)
+    if change == "index":
+        connection.execute("CREATE UNIQUE INDEX theirs ON nodes (id)")
+    elif change == "trigger":
+        connection.execute(
+            "CREATE TRIGGER theirs BEFORE INSERT ON nodes WHEN EXISTS (SELECT 1 FROM nodes WHERE id = NEW.id) BEGIN"
+            " UPDATE nodes SET properties = NEW.properties WHERE id = NEW.id; SELECT RAISE(IGNORE); END"
+        )
+    else:
+        made = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'nodes'").fetchone()[0]
+        connection.execute("DROP TABLE nodes")
+        connection.execute(made.replace("PRIMARY KEY", f"PRIMARY KEY {change}"))
+    holder.create(memory("a"))
+    before = holder.contents()
+    assert holder.send(holder.create_batch([memory("a", content="ours")])) is WriteOutcome.ROWS_REFUSED
+    assert holder.contents() == before
+    holder.close()
