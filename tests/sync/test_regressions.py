@@ -91,8 +91,7 @@ def test_a_resumed_run_that_wrote_nothing_is_verified_by_reading_all(nights: Nig
 
 def _source(nights: Nights, path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
-    for statement in SCHEMA_012 if isinstance(SCHEMA_012, (list, tuple)) else SCHEMA_012.split(";"):
-        connection.execute(statement)
+    connection.executescript(SCHEMA_012)
     nights.source = BackendConfig(backend=BackendType.SQLITE, path=path)
     return connection
 
