@@ -40,6 +40,7 @@ def begin_reading(
     journal: Journal | None,
     run_id: str,
     stores: Stores,
+    source: BackendConfig,
     options: MigrationOptions,
     hooks: Hooks,
     *,
@@ -47,7 +48,7 @@ def begin_reading(
     state: RunState | None = None,
 ) -> tuple[Reading, Scope]:
     """Fix what the run reads, and choose it where that is not everything. Writes nothing."""
-    scope = scope_of(options, now, journal=journal, stores=stores, state=state)
+    scope = scope_of(options, now, journal=journal, stores=stores, source=source, state=state)
     bases = None if journal is None else journal.bases(stores.pair, exclude=run_id)
     reading = Reading(stores.source, scope.stamps(hooks.clock()), scope.interval, bases)
     if journal is not None and not scope.full:
@@ -152,7 +153,7 @@ def dry_run(
         if journal_path.exists():
             journal = stack.enter_context(Journal.open(journal_path, mode="read"))
             open_run(journal, stores, resume=False)
-        reading, scope = begin_reading(journal, "", stores, options, hooks, now=hooks.clock())
+        reading, scope = begin_reading(journal, "", stores, source, options, hooks, now=hooks.clock())
         size = stores.batch_size(options)
         scanned = scan_source(reading, stores.target, size, hooks, listing=options.delete)
         found = scanned.result()

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from migrator.since import ago, parse_since, parse_span
+from migrator.stores import plain_config
 from migrator.times import parse_time
 from migrator.watermark import DEFAULT_OVERLAP, Interval, Stamps, raised
 
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
     from journal.state import RunState
     from journal.store import Journal
     from journal.watermarks import InStep
-    from migrator.models import MigrationOptions, VerificationResult
+    from migrator.models import BackendConfig, MigrationOptions, VerificationResult
     from migrator.stores import Stores
+
+
+#: What of a source's configuration decides which records it has.
+_WHAT_IS_READ = ("all_labels", "label", "id_property", "layout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,7 @@ def scope_of(
     *,
     journal: Journal | None,
     stores: Stores,
+    source: BackendConfig,
     state: RunState | None = None,
 ) -> Scope:
     """Return what a new run reads, or what ``state``, a run that is resumed, began to read.
@@ -61,7 +67,7 @@ def scope_of(
     else:
         since, warnings = _begin(options, now, in_step)
         ceiling = now
-        lacks = None if since is None or journal is None else _lacks(journal, stores, in_step)
+        lacks = None if since is None or journal is None else _lacks(journal, stores, in_step, source)
         if lacks is not None:
             since = None
             warnings.append(f"{lacks}: everything is compared")
@@ -91,9 +97,14 @@ def _begin(options: MigrationOptions, now: datetime, in_step: InStep | None) -> 
     return since, []
 
 
-def _lacks(journal: Journal, stores: Stores, in_step: InStep | None) -> str | None:
-    """Return why the target cannot be what this pair left, or None."""
+def _lacks(journal: Journal, stores: Stores, in_step: InStep | None, source: BackendConfig) -> str | None:
+    """Return why the target cannot be what this pair left, or why that says too little of this run, or None."""
     last = None if in_step is None or in_step.run_id is None else journal.state(in_step.run_id)
+    if last is not None and last.opened is not None:
+        before, now = last.opened.source, plain_config(source)
+        changed = [name for name in _WHAT_IS_READ if before.get(name) != now[name]]
+        if changed:
+            return f"the last run read the source with another choice of {', '.join(changed)}"
     # A file's server is started for each run; another file at the same place shows in the counts.
     server = last is not None and last.opened is not None and last.opened.target.get("path") is None
     if last is not None and server and last.identity != stores.target.identity():

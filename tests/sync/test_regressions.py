@@ -143,3 +143,16 @@ def test_the_limit_is_of_what_the_target_still_holds(nights: Nights) -> None:
     nights.wait(days=1)
     with pytest.raises(LimitHit, match="--max-delete"):
         nights.run(None, delete=True)
+
+
+def test_another_choice_of_labels_is_compared_in_full(nights: Nights, tmp_path: Path) -> None:
+    with closing(_source(nights, tmp_path / "source.db")) as connection:
+        _memory(connection, "a", START - timedelta(hours=1))
+        _memory(connection, "p", START - timedelta(hours=1), "Project")
+        nights.run()
+        nights.wait(days=1)
+        found = nights.run(all_labels=True)
+        assert "p" in nights.there.nodes
+        assert any("all_labels" in warning for warning in found.warnings)
+        nights.wait(days=1)
+        assert not any("all_labels" in warning for warning in nights.run(all_labels=True).warnings)
