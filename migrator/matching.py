@@ -63,13 +63,18 @@ class Matching:
         self._unknown += [edge for edge in self._waiting if edge.id not in known]
         self._waiting = []
 
+    def unknown(self) -> list[Relationship]:
+        """Return the edges without id that were seen and that the pair does not know by their ids of now."""
+        if self._bases is not None:
+            self._sort(self._bases)
+        return self._unknown
+
     def names(self, target: Backend) -> dict[str, str]:
         """Return {made id: known id} of what stands in the target under another id than it has in the source now."""
         if self._bases is None:
             return {}
-        self._sort(self._bases)
         wanted: dict[_Place, list[Relationship]] = {}
-        for edge in self._unknown:
+        for edge in self.unknown():
             wanted.setdefault(_place(edge), []).append(edge)
         found: dict[str, str] = {}
         for place, known in self._known(self._bases, target, wanted.keys()).items():

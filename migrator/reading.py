@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import batched
 from typing import TYPE_CHECKING
 
+from migrator.backends._edge_ids import looks_made
 from migrator.backends.base import Inventory, Wanted, digested
 from migrator.matching import Matching
 from migrator.model import KINDS, Corrupt, Relationship
@@ -72,6 +73,10 @@ class Reading:
         for edge in self._included("relationship", wanted.relationships, hooks, size):
             assert isinstance(edge, Relationship)  # noqa: S101 - by the kind that was asked for
             self._edges[edge.id] = replace(edge, properties={})
+        if any(map(looks_made, wanted.relationships)):
+            # What is open may stand in the source under another id now.
+            for edge in self._matching.unknown():
+                self._edges.setdefault(edge.id, replace(edge, properties={}))
         self._source.narrow(None)
         self._source.release_snapshot()
         ends = [end for end in self._ends() if end not in self._memories]

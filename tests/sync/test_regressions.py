@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from migrator.backends._cypher import edge_id
 from migrator.errors import Interrupted, LimitHit
+from migrator.model import Relationship, canonical
 from migrator.models import BackendConfig, BackendType
 from tests.stores import SCHEMA_012
 from tests.sync.conftest import START, stamp
@@ -156,3 +158,27 @@ def test_another_choice_of_labels_is_compared_in_full(nights: Nights, tmp_path: 
         assert any("all_labels" in warning for warning in found.warnings)
         nights.wait(days=1)
         assert not any("all_labels" in warning for warning in nights.run(all_labels=True).warnings)
+
+
+def _nameless(nights: Nights, at: datetime, note: str) -> str:
+    """Write an edge as a store gives one that has no id: under an id made of all that it says."""
+    properties = {"created_at": stamp(at), "note": note}
+    made = edge_id(Relationship("", "CAUSES", "a", "b", canonical("relationship", properties)), 0)
+    nights.here.edges = {made: {"id": made, "type": "CAUSES", "from": "a", "to": "b", "properties": properties}}
+    return made
+
+
+def test_a_conflict_about_an_edge_without_id_stays_open(nights: Nights) -> None:
+    nights.here.edges.clear()
+    known = _nameless(nights, nights.now, "1")
+    nights.run()
+    nights.there.edges[known]["properties"]["note"] = "theirs"
+    nights.wait(days=1)
+    _nameless(nights, nights.now - timedelta(days=1), "2")
+    for _ in range(3):
+        assert nights.run().exit_code == 10
+        nights.wait(days=1)
+        nights.memory("c")
+    nights.there.edges[known]["properties"]["note"] = "1"
+    assert nights.run().exit_code == 0
+    assert nights.there.edges[known]["properties"]["note"] == "2"
