@@ -16,7 +16,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from migrator.backends.memory import STORES, MemoryStore
+from migrator.backends.memory import STORES, MemoryStore, PlainForm
+from migrator.model import KINDS, Corrupt, digest
 from migrator.models import BackendConfig, BackendType
 from migrator.times import parse_time
 from tests.sync.conftest import START, Nights, stamp
@@ -54,6 +55,13 @@ def not_before(held: dict[str, Any] | None, name: str, at: object) -> object:
     before = None if held is None else parse_time(held["properties"].get(name))
     moment = at if isinstance(at, datetime) else parse_time(at)
     return before if before is not None and moment is not None and moment < before else at
+
+
+def digests(store: MemoryStore) -> list[set[str]]:
+    """What a store holds: the same instant may be written in two ways."""
+    form = PlainForm()
+    records = [[form.decode(kind, raw) for raw in store.held(kind).values()] for kind in KINDS]
+    return [{digest(one) for one in some if not isinstance(one, Corrupt)} for some in records]
 
 
 def edit(nights: Nights, what: tuple[Any, ...]) -> None:
@@ -103,7 +111,7 @@ def test_every_night_ends_equal_to_the_source(history: list[tuple[list[tuple[Any
                 edit(nights, change)
             found = nights.run(None if full else "last", delete=True, max_delete="100%")
             assert found.exit_code == 0
-            assert nights.equal(), found
+            assert digests(nights.here) == digests(nights.there), found
             # A watermark never lies in the future, and never moves back.
             reached = [one.watermark for one in nights.results if one.watermark is not None]
             assert reached == sorted(reached)
