@@ -26,6 +26,8 @@ PAIRS = [("sqlite-0.12", kind) for kind in KINDS if kind != "sqlite-0.12"] + [
     ("falkordb", "sqlite-0.12"),
     ("neo4j", "falkordb"),
 ]
+#: Those of each family of stores; the others are for `make test-long`.
+_ALWAYS = {("sqlite-0.12", "falkordb"), ("sqlite-0.12", "neo4j"), ("falkordb", "sqlite-0.12")}
 
 
 def title(store: MemoryStore, name: str, text: str) -> None:
@@ -121,7 +123,10 @@ def test_a_night_that_was_taken_back_is_done_again(world: World) -> None:
     assert contents(world.target_store) == states[3]
 
 
-@pytest.mark.parametrize(("kind", "to"), PAIRS)
+@pytest.mark.parametrize(
+    ("kind", "to"),
+    [pair if pair in _ALWAYS else pytest.param(*pair, marks=pytest.mark.long) for pair in PAIRS],
+)
 def test_two_nights_of_nasty_records(places: Places, tmp_path: Path, kind: str, to: str) -> None:
     """Creations, updates and deletions over real engines: what is compared is every byte of the target."""
     source, target = places.filled(kind, "nasty"), places.new(to, "target")
