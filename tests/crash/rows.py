@@ -123,7 +123,12 @@ ROWS = (
         "record that, decide by content",
         lambda seen, _: (
             (_open(seen) and _at(seen) != _UNKNOWN and (not _same(seen) or _at(seen) < seen["applied"]))
-            or (seen["marker"] is None and not _same(seen) and not seen["closed"] and not seen["released"])
+            or (
+                seen["marker"] is None
+                and not _same(seen)
+                and not seen["closed"]
+                and not (seen["held"] and seen["released"])
+            )
         ),
         ("lost", "lost claim"),
     ),
