@@ -85,9 +85,9 @@ STORE_BUGS: tuple[Mutation, ...] = (
         "sqlite",
     ),
     bug_in(
-        "SQLite: INSERT OR REPLACE for INSERT",
+        "SQLite: INSERT OR REPLACE for INSERT OR ABORT",
         SQLITE,
-        'f"INSERT INTO {table} ({',
+        'f"INSERT OR ABORT INTO {table} ({',
         'f"INSERT OR REPLACE INTO {table} ({',
         LIES,
         "sqlite",
