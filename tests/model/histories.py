@@ -179,17 +179,16 @@ class Model:
                 for end in self.place.plain(key, stored)[1:3]:
                     assert ("memory", end) in there, f"{key} dangles at {end}"
 
-    def arrived(self, source: MemoryStore, left_alone: dict[Kind, int]) -> None:
+    def arrived(self, source: MemoryStore, left_alone: int) -> None:
         """Everything in the source is in the target, or was counted as left alone."""
         there = self.place.all()
-        for kind in KINDS:
-            keys: list[Key] = [(kind, name) for name in source.held(kind)]
-            different = [
-                key
-                for key in keys
-                if key not in there or self.place.plain(key, there[key]) != plain(key, source.held(kind)[key[1]])
-            ]
-            assert len(different) == left_alone[kind], f"{different} are not what the source holds, {left_alone}"
+        keys: list[Key] = [(kind, name) for kind in KINDS for name in source.held(kind)]
+        different = [
+            key
+            for key in keys
+            if key not in there or self.place.plain(key, there[key]) != plain(key, source.held(key[0])[key[1]])
+        ]
+        assert len(different) == left_alone, f"{different} are not what the source holds, {left_alone} were reported"
 
     def taken_back(self, run_id: str, retained: tuple[Finding, ...]) -> None:
         """What the run did and nobody touched since is as it was, or was reported."""

@@ -74,6 +74,7 @@ class History(RuleBasedStateMachine):
         self.model = Model(place)
         self.place = place
         self.tags = count(1)
+        self.copies: set[Key] = set()  #: what others wrote equal to the source's: a run may update it, if it sees it so
         self.write(("memory", "theirs"), made(("memory", "theirs"), "theirs"))
 
     @initialize()
@@ -136,7 +137,8 @@ class History(RuleBasedStateMachine):
         self.model.touched(key)
 
     def remove(self, key: Key) -> None:
-        ours = key not in self.model.theirs
+        ours = key not in self.model.theirs and key not in self.copies
+        self.copies.discard(key)
         self.place.delete(key)
         self.model.touched(key)
         if not ours:
@@ -162,6 +164,7 @@ class History(RuleBasedStateMachine):
         key = keys[pick % len(keys)]
         if what == "copy":
             self.write(key, self.source.nodes[key[1]])
+            self.copies.add(key)
             self.model.forget(key)
         elif what == "delete":
             for one in hanging(self.place, key[1]) if key[0] == "memory" else []:
@@ -201,11 +204,12 @@ class History(RuleBasedStateMachine):
             return
         assert result.status == "finished"
         assert self.place.markers() == 0
-        left = {"memory": result.memories, "relationship": result.relationships}
-        self.model.arrived(
-            self.source,
-            {kind: counts["conflict"] + counts["foreign"] for kind, counts in left.items()},  # type: ignore[misc]
+        # What changed on either side after this run had written it, and before it was resumed, its verification found.
+        found = result.verification.foreign + result.verification.changing
+        alone = sum(
+            counts[what] for counts in (result.memories, result.relationships) for what in ("conflict", "foreign")
         )
+        self.model.arrived(self.source, alone + found)
 
     @rule(sources=SOURCE, some=SOME, at=STEPS, when=WHEN, act_at=STEPS, one=FOREIGN)
     def night(self, sources: list[tuple[Any, ...]], act_at: int, **meets: Any) -> None:
@@ -232,18 +236,20 @@ class History(RuleBasedStateMachine):
 
     def taken_back(self, run_id: str) -> None:
         """Roll a run back, and judge what that left."""
+        result = self.run(lambda: self.world.rollback(run_id))
         # What is taken back is no longer known as having been in the target: a later run may bring it again.
         for key in [key for key, stored in self.model.theirs.items() if stored is None]:
+            assert key not in self.place.all(), f"{key} was brought back by a rollback"
             self.model.forget(key)
-        result = self.run(lambda: self.world.rollback(run_id))
         runs = self.world.run_ids()
         later = runs[runs.index(run_id) + 1 :]
         if result is not None:
             assert self.place.markers() == 0
             if not later:
                 self.model.taken_back(run_id, result.findings)
-            for other in later:
-                self.model.before.pop(other, None)
+        for other in later:
+            # Begun at least: the target is no longer as it was when they began.
+            self.model.before.pop(other, None)
 
     @rule(data=st.data())
     def verify(self, data: st.DataObject) -> None:
