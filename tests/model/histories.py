@@ -153,7 +153,8 @@ class Model:
     theirs: dict[Key, Stored | None] = field(default_factory=dict)  #: what others left under an id; None: deleted
     moves: dict[Key, int] = field(default_factory=dict)  #: when they last did something to it
     now: int = 0
-    before: dict[str, tuple[int, dict[Key, Stored]]] = field(default_factory=dict)  #: run → the target as it opened
+    #: Run → the target as it was when it opened; None where it is no longer what a rollback would lead to.
+    before: dict[str, tuple[int, dict[Key, Stored]] | None] = field(default_factory=dict)
 
     def touched(self, key: Key) -> None:
         """Note that others wrote to an id."""
@@ -179,8 +180,11 @@ class Model:
                 for end in self.place.plain(key, stored)[1:3]:
                     assert ("memory", end) in there, f"{key} dangles at {end}"
 
-    def arrived(self, source: MemoryStore, left_alone: int) -> None:
-        """Everything in the source is in the target, or was counted as left alone."""
+    def arrived(self, source: MemoryStore, reported: int, *, exactly: bool) -> None:
+        """Everything in the source is in the target, or was reported as not being there.
+
+        Not ``exactly``: others may have made equal what a run had reported before it died and was resumed.
+        """
         there = self.place.all()
         keys: list[Key] = [(kind, name) for kind in KINDS for name in source.held(kind)]
         different = [
@@ -188,17 +192,19 @@ class Model:
             for key in keys
             if key not in there or self.place.plain(key, there[key]) != plain(key, source.held(key[0])[key[1]])
         ]
-        assert len(different) == left_alone, f"{different} are not what the source holds, {left_alone} were reported"
+        enough = len(different) == reported if exactly else len(different) <= reported
+        assert enough, f"{different} are not what the source holds, {reported} were reported"
 
     def taken_back(self, run_id: str, retained: tuple[Finding, ...]) -> None:
         """What the run did and nobody touched since is as it was, or was reported."""
-        if run_id not in self.before:
+        opened = self.before.get(run_id)
+        if opened is None:
             return
-        began, before = self.before[run_id]
+        began, before = opened
         named = {(finding.kind, finding.id) for finding in retained if finding.what == "retained"}
         there = self.place.all()
         for key in before.keys() | there.keys():
             if self.moves.get(key, 0) <= began and key not in named:
                 assert there.get(key) == before.get(key), f"{key} is not as it was before run {run_id}"
         if not named:
-            del self.before[run_id]
+            self.before[run_id] = None
