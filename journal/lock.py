@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 _OTHERS = 0o077
 _MAGIC = b"SQLite format 3\0"
+_HEADER = 100
 #: The header's versions for writing and reading: a backup's, and a journal's (WAL).
 _VERSIONS = (b"\1\1", b"\2\2")
-_VERSIONS_AT = 18
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -60,12 +60,16 @@ def refuse_garbage(path: Path) -> None:
     """Raise JournalDamaged where the file does not begin as a database does. An empty or missing one passes."""
     try:
         with path.open("rb") as file:
-            head = file.read(_VERSIONS_AT + 2)
+            head = file.read(_HEADER)
     except FileNotFoundError:
         return
-    if head and not (head.startswith(_MAGIC) and head[_VERSIONS_AT:] in _VERSIONS):
+    if head and not head.startswith(_MAGIC):
         msg = f"{path} is not a journal"
         raise JournalDamaged(msg, hint="give another path with --journal")
+    # SQLite's own check does not compare the first free page with the number of free pages, and fails in a write.
+    if head and (head[18:20] not in _VERSIONS or any(head[32:36]) != any(head[36:40])):
+        msg = f"the journal {path} is damaged: its header contradicts itself"
+        raise JournalDamaged(msg, hint="nothing repairs it: keep it, go on with a backup or another --journal")
 
 
 def holder(path: Path) -> int | None:

@@ -107,6 +107,15 @@ def test_flipped_bytes_all_over_every_page(desk: Desk, judge: Judge, shard: int)
     judge.report("flipped bytes and bits all over every page")
 
 
+@FINISHED
+@pytest.mark.parametrize("at", [32, 36])
+def test_a_list_of_free_pages_that_contradicts_its_length(desk: Desk, judge: Judge, at: int) -> None:
+    """SQLite's own check passes it, and the next write fails."""
+    desk.put({**desk.files, _JOURNAL: flipped(desk.files[_JOURNAL], at)})
+    judge.damaged(f"byte {at}")
+    assert judge.named == 1
+
+
 @pytest.mark.long
 @FINISHED
 def test_every_byte_of_the_files_header(desk: Desk, judge: Judge) -> None:
@@ -186,6 +195,7 @@ ROWS = {
     "a number as text": ("UPDATE events SET version = 'x' WHERE seq = 5",),
     "a batch that failed": ("UPDATE batches SET status = 'refused' WHERE batch = 2",),
     "a batch of another place": ("UPDATE batches SET first_entry = first_entry + 1 WHERE batch = 2",),
+    "a batch whose number is none": ("UPDATE batches SET batch = 'x' WHERE batch = 2",),
     "a batch that is gone": ("DELETE FROM batches WHERE batch = 3",),
     "a table without a column": ("ALTER TABLE entries DROP COLUMN bumped",),
     "a table that is gone": ("DROP VIEW applied_entries", "DROP VIEW taken_back", "DROP TABLE batches"),
