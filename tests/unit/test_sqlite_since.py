@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from migrator.backends._sqlite_since import rowids
 from migrator.backends.base import Wanted
 from migrator.backends.registry import open_backend
 from migrator.model import KINDS, Corrupt
@@ -198,9 +199,15 @@ def test_names_with_escapes_and_times_with_nul_are_let_through(tmp_path: Path) -
         f'{{"id": "m0", "created_at": "{early}", "updated\\u005fat": "{late}"}}',
         f'{{"id": "m1", "created_at": "{early}\\u0000"}}',
         f'{{"id": "m2", "created_at": "{early}"}}',
+        f'{{"id": "m3", "created_at": "{early}", "title": "na\\u00efve \\u65e5\\u001f"}}',
+        f'{{"id": "m4", "title": "na\\u00efve", "created_at": "{early}", "\\u0075pdated_at": "{late}"}}',
+        f'{{"id": "m5", "created_at": "{early}", "updated_a\\u0074": "{late}"}}',
     ]
     with closing(sqlite3.connect(path)) as connection, connection:
         rows = [(f"m{number}", "Memory", text) for number, text in enumerate(texts)]
         connection.executemany("INSERT INTO nodes (id, label, properties) VALUES (?, ?, ?)", rows)
-    assert found(path, "memory", narrowed=False) == {"m0", "m1"}
-    assert found(path, "memory", narrowed=True) == {"m0", "m1"}
+    assert found(path, "memory", narrowed=False) == {"m0", "m1", "m4", "m5"}
+    assert found(path, "memory", narrowed=True) == {"m0", "m1", "m4", "m5"}
+    with closing(sqlite3.connect(path)) as connection:
+        wanted = Wanted(since=INTERVAL.begin, memories=set(), relationships=set())
+        assert len(rowids(connection, "0.12", "memory", wanted, None)) == 4, "escapes of other letters cost nothing"
