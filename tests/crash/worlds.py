@@ -345,7 +345,9 @@ def _stopped_process(record: Path, future: Future[Ran]) -> int:
                 if psutil.Process(pid).status() == psutil.STATUS_STOPPED:
                     return pid
         time.sleep(0.01)
-    msg = "the process did not stop"
+    passed = record.read_text().splitlines()[-3:] if record.exists() else []
+    there = [(one.pid, one.name(), one.status()) for one in psutil.Process().children(recursive=True)]
+    msg = f"the process did not stop; the last points that it passed: {passed}; processes: {there}"
     raise AssertionError(msg)
 
 
