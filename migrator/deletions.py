@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from journal.bases import Base
     from journal.store import Journal
     from migrator.backends.base import Raw
-    from migrator.engine import Run
     from migrator.hooks import Hooks
     from migrator.lease import Lease
     from migrator.model import Kind, Record
     from migrator.models import MigrationOptions
+    from migrator.run import Run
     from migrator.scan import Scanned
     from migrator.stores import Stores
 

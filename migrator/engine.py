@@ -6,9 +6,8 @@ ids that this run has already decided.
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,149 +16,24 @@ from journal.bases import Base
 from journal.chain import Entry
 from migrator.backends.base import SchemaStep
 from migrator.codec import dump_raw
-from migrator.deletions import Absent, Deletions
-from migrator.errors import ConflictFound, MemmigError, OutcomeUnknown, StoreRefused, StoreUnreachable
-from migrator.lease import Lease
+from migrator.deletions import Deletions
+from migrator.errors import ConflictFound, MemmigError, StoreRefused
 from migrator.model import KINDS, Corrupt, Relationship, digest
-from migrator.models import Finding, no_counts
 from migrator.plan import END_IS_MISSING, Groups, Planned, Planner, bumped_of
 from migrator.removal import Leaving
-from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from journal.bases import Bases
     from journal.state import RunState
-    from journal.store import Journal
     from migrator.backends.base import Backend, Operation, Raw, Row
-    from migrator.hooks import Hooks
+    from migrator.lease import Lease
     from migrator.model import Kind, Record
-    from migrator.models import MigrationOptions
-    from migrator.reading import Reading
-    from migrator.resume import Phase
-    from migrator.scan import Scanned
-    from migrator.sync import Scope
+    from migrator.run import Run
 
-_RECONNECTS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 _REPLANS = 5
 _HELD_RECORDS = 10_000
-
-
-@dataclass(slots=True, kw_only=True)
-class Run:
-    """Everything one run works with; made by the manager."""
-
-    journal: Journal | None  #: None: there is none yet, and this is a dry run
-    run_id: str
-    pair: str
-    target_store: str
-    source: Reading
-    scope: Scope
-    target: Backend
-    options: MigrationOptions
-    hooks: Hooks
-    scanned: Scanned
-    owner: str
-    target_was_empty: bool
-    resumed: bool = False  #: whether an earlier pass has decided some of it, which this one does not read again
-    absent: Absent = field(default_factory=Absent)  #: what --delete is about
-    counts: dict[Kind, dict[str, int]] = field(default_factory=lambda: {kind: no_counts() for kind in KINDS})
-    findings: list[Finding] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    out_of_scope: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
-
-    def reset(self) -> None:
-        """Forget what was counted: the source is about to be read from its beginning."""
-        for kind in KINDS:
-            self.counts[kind] = no_counts()
-            self.out_of_scope[kind] = set()
-        self.findings.clear()
-        skipped = self.scanned.inventory
-        self.counts["memory"]["skipped"] = sum(skipped.other_nodes.values())
-        self.counts["relationship"]["skipped"] = skipped.other_relationships
-        self.counts["memory"]["read"] = self.counts["memory"]["skipped"]
-        self.counts["relationship"]["read"] = self.counts["relationship"]["skipped"]
-
-    def count(self, kind: Kind, action: str) -> None:
-        """Count one id that was read and decided."""
-        counts = self.counts[kind]
-        counts["read"] += 1
-        counts[action] += 1
-
-    def find(self, kind: Kind, identity: str, what: str, name: str, reason: str) -> None:
-        """Keep a finding for the result; the journal has them all."""
-        self.out_of_scope[kind].add(identity)
-        if len(self.findings) < MAX_FINDINGS:
-            self.findings.append(Finding(kind=kind, id=identity, what=what, field=name, reason=reason))
-
-    @property
-    def batch_size(self) -> int:
-        """The number of records in a batch: as asked for, else as the target likes it."""
-        return self.options.batch_size or self.target.batch_size
-
-    @property
-    def history(self) -> Journal:
-        """The journal of a run that writes."""
-        assert self.journal is not None  # noqa: S101 - only a dry run may lack one
-        return self.journal
-
-    def lease(self, phase: Phase = "forward") -> Lease:
-        """Return a new lease on the target."""
-        return Lease(
-            self.history,
-            self.run_id,
-            self.target,
-            phase,
-            owner=self.owner,
-            require_durable=self.options.require_durable,
-            monotonic=self.hooks.monotonic,
-        )
-
-
-def persist[T](target: Backend, step: Callable[[], T], progressed: Callable[[], int]) -> T:
-    """Run ``step`` again after every unknown outcome, once the target answers; ``step`` must begin by settling.
-
-    Gives up with StoreUnreachable after as many vain attempts as ``_RECONNECTS`` has waits.
-    """
-    vain = 0
-    while True:
-        before = progressed()
-        try:
-            return step()
-        except (OutcomeUnknown, StoreUnreachable) as error:
-            # A connection to the target that was lost while it was only read is mended like any other, once.
-            if isinstance(error, StoreUnreachable) and vain and _answers(target):
-                raise  # it is the source that went away
-            vain = 0 if progressed() > before else vain + 1
-            target.close()
-            if vain >= len(_RECONNECTS):
-                raise StoreUnreachable(error.message, hint="start the server, then `memmig resume`") from error
-            _reconnect(target, _RECONNECTS[vain:])
-
-
-def _answers(target: Backend) -> bool:
-    try:
-        target.identity()
-    except (OutcomeUnknown, StoreUnreachable):
-        return False
-    return True
-
-
-def _reconnect(target: Backend, waits: Iterable[float]) -> None:
-    last: StoreUnreachable | None = None
-    for wait in waits:
-        time.sleep(wait)
-        try:
-            target.open("write")
-        except StoreUnreachable as error:
-            last = error
-        else:
-            return
-    raise StoreUnreachable(
-        "the target went away and did not come back" + (f": {last.message}" if last else ""),
-        hint="start the server, then `memmig resume`",
-    )
 
 
 class Forward:

@@ -16,7 +16,7 @@ from journal import events
 from journal.store import Journal
 from migrator.checks import probe, run_unlock, run_verify, run_verify_stores
 from migrator.deletions import find_absent, refuse_suspect, refuse_too_many
-from migrator.engine import Forward, persist
+from migrator.engine import Forward
 from migrator.errors import (
     ConflictFound,
     Interrupted,
@@ -32,6 +32,7 @@ from migrator.model import KINDS
 from migrator.models import MigrationOptions, VerificationResult
 from migrator.places import default_journal
 from migrator.preflight import begin_reading, dry_run, make_run, preflight, result_of, run_validate
+from migrator.reconnect import persist
 from migrator.since import parse_since
 from migrator.standing import began_with, kept_config, kept_options, open_run
 from migrator.stores import code_version, config_of, connect, fingerprint, no_secrets, open_stores, plain_config
@@ -44,9 +45,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from journal.state import RunState
-    from migrator.engine import Run
     from migrator.lease import Lease
     from migrator.models import BackendConfig, MigrationResult, ValidationResult
+    from migrator.run import Run
     from migrator.stores import Secrets
 
 __all__ = [

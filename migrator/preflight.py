@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from journal.store import Journal
 from migrator.deletions import Absent, find_absent, refuse_suspect, too_many
-from migrator.engine import Forward, Run
+from migrator.engine import Forward
 from migrator.errors import ConflictFound, LimitHit, StoreRefused, Unstorable
 from migrator.hooks import Hooks
 from migrator.model import KINDS
 from migrator.models import MigrationResult
 from migrator.reading import Reading
+from migrator.run import Run
 from migrator.scan import scan_source
 from migrator.standing import open_run
 from migrator.stores import open_stores, owner_of

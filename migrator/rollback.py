@@ -15,10 +15,11 @@ from journal.chain import Entry
 from migrator.backends.base import Row
 from migrator.codec import load_raw
 from migrator.effect import effect_of
-from migrator.engine import persist, schema_steps
+from migrator.engine import schema_steps
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Relationship, field_digests, same_value
 from migrator.models import Finding, no_counts
 from migrator.plan import bumped_of, bumped_text, digest_if_any, is_written
+from migrator.reconnect import persist
 from migrator.removal import Leaving, in_halves
 from migrator.scan import MAX_FINDINGS
 

@@ -13,9 +13,9 @@ from migrator.models import VerificationResult, verification_counts
 from migrator.verify import Expected, InRun, deleted_rows, expected_of, written_rows
 
 if TYPE_CHECKING:
-    from migrator.engine import Run
     from migrator.lease import Lease
     from migrator.model import Kind
+    from migrator.run import Run
 
 
 def verify_run(run: Run, lease: Lease) -> VerificationResult:

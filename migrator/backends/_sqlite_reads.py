@@ -1,23 +1,33 @@
-"""Questions to an open SQLite file: rows by id, what hangs on a memory, the markers, and texts that are no UTF-8."""
+"""Questions to an open SQLite file: counts, pages, rows by id, what hangs on a memory, markers, texts not in UTF-8."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
+from dataclasses import replace
 from itertools import batched
 from typing import TYPE_CHECKING
 
 from migrator.backends import _sqlite_schema as schema
-from migrator.backends.base import Marker
+from migrator.backends.base import Inventory, Marker
+from migrator.model import Corrupt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from migrator.backends._sqlite_forms import Cells
+    from migrator.backends._sqlite_forms import Cells, Form012, Form013
     from migrator.backends.base import Raw
-    from migrator.model import Value
+    from migrator.model import Kind, Record, Value
+    from migrator.models import Layout
 
 _CHUNK = 500
+#: A page of ``scan`` ends early at about this many characters, so that memories of 1 MB do not fill the memory.
+_PAGE_CHARACTERS = 4_000_000
+#: The columns that hold nearly all of a row's bytes, per layout and kind.
+_HEAVY: dict[Layout, dict[Kind, str]] = {
+    "0.12": {"memory": "properties", "relationship": "properties"},
+    "0.13": {"memory": "content", "relationship": "context"},
+}
 
 
 def _storable(texts: Iterable[str]) -> list[str]:
@@ -100,3 +110,56 @@ def carefully(
             yield (*(_text_or_bytes(value) if kind == b"text" else value for value, kind in pairs), row[-1])
     finally:
         connection.text_factory = before
+
+
+def page(form: Form012 | Form013, kind: Kind, rows: Iterator[Cells]) -> tuple[list[Record | Corrupt], int]:
+    """Decode rows that end with their ``rowid`` until they make a page; return them and the last one's ``rowid``."""
+    read = form.reader(kind)
+    heavy = form.columns[kind].index(_HEAVY[form.layout][kind])
+    found: list[Record | Corrupt] = []
+    rowid, weight = 0, 0
+    for row in rows:
+        rowid = row[-1]
+        record = read(row[:-1])
+        if type(record) is Corrupt and type(row[0]) is not str:
+            record = replace(record, id=f"rowid:{rowid}", named=False)
+        found.append(record)
+        weight += row[heavy].__sizeof__()
+        if weight > _PAGE_CHARACTERS:
+            break
+    return found, rowid
+
+
+def scope(kind: Kind) -> str:
+    """Return the condition that leaves out nodes of other labels and edges at them, with the label as parameter."""
+    if kind == "memory":
+        return "r.label = ?"
+    return "NOT EXISTS (SELECT 1 FROM nodes WHERE id IN (r.from_id, r.to_id) AND label IS NOT ?)"
+
+
+def inventory(connection: sqlite3.Connection, table: str, *, relationships: bool, label: str | None) -> Inventory:
+    """Count the rows; ``label``: what has another one, and edges at that, are no records, and counted apart."""
+    total = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+    edges = connection.execute("SELECT count(*) FROM relationships").fetchone()[0] if relationships else 0
+    excluded = 0
+    others: dict[str, int] = {}
+    if label is not None:
+        others = _other_labels(connection, label)
+        if relationships:
+            scoped = f"SELECT count(*) FROM relationships AS r WHERE {scope('relationship')}"
+            excluded = edges - connection.execute(scoped, (label,)).fetchone()[0]
+    return Inventory(
+        memories=total - sum(others.values()),
+        relationships=edges - excluded,
+        other_nodes=others,
+        other_relationships=excluded,
+    )
+
+
+def _other_labels(connection: sqlite3.Connection, label: str) -> dict[str, int]:
+    sql = "SELECT CAST(label AS BLOB), count(*) FROM nodes WHERE label IS NOT ? GROUP BY label"
+    found: dict[str, int] = {}
+    for other, count in connection.execute(sql, (label,)):
+        name = "" if other is None else other.decode(errors="replace")
+        found[name] = found.get(name, 0) + count
+    return found

@@ -35,19 +35,11 @@ from migrator.model import KINDS, Corrupt, digest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from migrator.backends._sqlite_forms import Cells
     from migrator.backends.base import Access, Batch, Digested, Form, Raw, Wanted
     from migrator.model import Kind, Record, Relationship
-    from migrator.models import BackendConfig, Layout, Role
+    from migrator.models import BackendConfig, Role
 
-#: A page of ``scan`` ends early at about this many characters, so that memories of 1 MB do not fill the memory.
-_PAGE_CHARACTERS = 4_000_000
 _FIRST_ROWID = -(1 << 63)
-#: The columns that hold nearly all of a row's bytes, per layout and kind.
-_HEAVY: dict[Layout, dict[Kind, str]] = {
-    "0.12": {"memory": "properties", "relationship": "properties"},
-    "0.13": {"memory": "content", "relationship": "context"},
-}
 
 
 class SqliteBackend:
@@ -151,25 +143,13 @@ class SqliteBackend:
             return Inventory(memories=0, relationships=0)
         with self._open.translating(writing=False):
             connection = self._open.snapshot()
-            total = connection.execute(f"SELECT count(*) FROM {self._table('memory')}").fetchone()[0]
-            edges = excluded = 0
-            if self._found.relationships:
-                edges = connection.execute("SELECT count(*) FROM relationships").fetchone()[0]
-            others: dict[str, int] = {}
-            if self._other_nodes(connection):
-                others = self._other_labels(connection)
-                if self._found.relationships:
-                    scoped = f"SELECT count(*) FROM relationships AS r WHERE {self._scope('relationship')}"
-                    excluded = edges - connection.execute(scoped, (self._config.label,)).fetchone()[0]
+            label = self._config.label if self._other_nodes(connection) else None
+            edges = self._found.relationships
+            found = reads.inventory(connection, self._table("memory"), relationships=edges, label=label)
         self._open.believe()
         if self._role == "to":
             self._open.release_snapshot()
-        return Inventory(
-            memories=total - sum(others.values()),
-            relationships=edges - excluded,
-            other_nodes=others,
-            other_relationships=excluded,
-        )
+        return found
 
     def _other_nodes(self, connection: sqlite3.Connection) -> int:
         """Count the nodes out of the scope, once per snapshot."""
@@ -179,21 +159,6 @@ class SqliteBackend:
             sql = "SELECT (SELECT count(*) FROM nodes) - (SELECT count(*) FROM nodes WHERE label = ?)"
             self._others = connection, int(connection.execute(sql, (self._config.label,)).fetchone()[0])
         return self._others[1]
-
-    def _other_labels(self, connection: sqlite3.Connection) -> dict[str, int]:
-        sql = "SELECT CAST(label AS BLOB), count(*) FROM nodes WHERE label IS NOT ? GROUP BY label"
-        found: dict[str, int] = {}
-        for label, count in connection.execute(sql, (self._config.label,)):
-            name = "" if label is None else label.decode(errors="replace")
-            found[name] = found.get(name, 0) + count
-        return found
-
-    @staticmethod
-    def _scope(kind: Kind) -> str:
-        """Return the condition that leaves out nodes of other labels and edges at them, with one parameter."""
-        if kind == "memory":
-            return "r.label = ?"
-        return "NOT EXISTS (SELECT 1 FROM nodes WHERE id IN (r.from_id, r.to_id) AND label IS NOT ?)"
 
     def read_ahead(self, *, digests: bool) -> None:
         """Have a second process read what ``scan`` yields from now on, where the source is large and at rest."""
@@ -267,7 +232,7 @@ class SqliteBackend:
         if self._wanted is not None and self._has(kind):
             with self._open.translating(writing=False):
                 connection = self._open.snapshot()
-                scope = (self._scope(kind), self._config.label) if self._other_nodes(connection) else None
+                scope = (reads.scope(kind), self._config.label) if self._other_nodes(connection) else None
                 self._chosen[kind] = since.rowids(connection, self._found.layout, kind, self._wanted, scope)
         while self._has(kind):
             with self._open.translating(writing=False):
@@ -281,7 +246,7 @@ class SqliteBackend:
         columns = ", ".join(f"r.{name}" for name in self._rows.columns[kind])
         scoped = bool(self._other_nodes(connection))
         # Without NOT INDEXED the index on label would be walked, and every row looked up.
-        where = f"r.rowid {'>=' if last == _FIRST_ROWID else '>'} ?" + (f" AND {self._scope(kind)}" if scoped else "")
+        where = f"r.rowid {'>=' if last == _FIRST_ROWID else '>'} ?" + (f" AND {reads.scope(kind)}" if scoped else "")
         arguments = [last, *([self._config.label] if scoped else [])]
         if self._wanted is not None:
             chosen = self._chosen[kind]
@@ -292,30 +257,16 @@ class SqliteBackend:
         sql = f"FROM {self._table(kind)} AS r NOT INDEXED WHERE {where} ORDER BY r.rowid LIMIT ?"
         try:
             rows = connection.execute(f"SELECT {columns}, r.rowid {sql}", arguments)
-            found = self._decoded(kind, rows)
+            found = reads.page(self._rows, kind, rows)
         except sqlite3.OperationalError as error:
             if "decode" not in str(error):
                 raise
-            found = self._decoded(kind, reads.carefully(connection, self._rows.columns[kind], sql, tuple(arguments)))
+            found = reads.page(
+                self._rows, kind, reads.carefully(connection, self._rows.columns[kind], sql, tuple(arguments))
+            )
         self._open.believe()
         self._open.snapshot()
         return found if found[0] else (found[0], last)
-
-    def _decoded(self, kind: Kind, rows: Iterator[Cells]) -> tuple[list[Record | Corrupt], int]:
-        read = self._rows.reader(kind)
-        heavy = self._rows.columns[kind].index(_HEAVY[self._found.layout][kind])
-        found: list[Record | Corrupt] = []
-        rowid, weight = _FIRST_ROWID, 0
-        for row in rows:
-            rowid = row[-1]
-            record = read(row[:-1])
-            if type(record) is Corrupt and type(row[0]) is not str:
-                record = replace(record, id=f"rowid:{rowid}", named=False)
-            found.append(record)
-            weight += row[heavy].__sizeof__()
-            if weight > _PAGE_CHARACTERS:
-                break
-        return found, rowid
 
     def lookup(self, kind: Kind, wanted: Mapping[str, Relationship | None]) -> dict[str, Raw]:
         """Return the rows of these ids by primary key; the hints are not needed."""

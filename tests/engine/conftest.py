@@ -285,7 +285,7 @@ def fill(store: MemoryStore, memories: int = 8) -> None:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """A filled source, and a target that held a memory and an edge of somebody else before."""
     one, other = f"source-{uuid.uuid4()}", f"target-{uuid.uuid4()}"
-    monkeypatch.setattr("migrator.engine._RECONNECTS", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("migrator.reconnect._RECONNECTS", (0.0, 0.0, 0.0))
     # Death is an exception here: what was written stays written, and syncing it takes half of these tests' time.
     monkeypatch.setattr("journal.engine._WRITE_PRAGMAS", (*_WRITE_PRAGMAS, "PRAGMA synchronous=OFF"))
     STORES[one], STORES[other] = MemoryStore(), MemoryStore()

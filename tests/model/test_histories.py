@@ -59,7 +59,7 @@ class History(RuleBasedStateMachine):
         super().__init__()
         self.patch = pytest.MonkeyPatch()
         self.folder = tempfile.TemporaryDirectory(prefix="memmig-history-")
-        self.patch.setattr("migrator.engine._RECONNECTS", (0.0, 0.0, 0.0))
+        self.patch.setattr("migrator.reconnect._RECONNECTS", (0.0, 0.0, 0.0))
         # Death is an exception here: what was written stays written, and syncing it takes most of the time.
         self.patch.setattr("journal.engine._WRITE_PRAGMAS", (*_WRITE_PRAGMAS, "PRAGMA synchronous=OFF"))
         self.source = MemoryStore()
