@@ -2,16 +2,21 @@
 
 Of a pruned run stay its opening, schema and end, and those rows on which the answers of ``journal.bases`` rest: per
 pair and id the latest equal, created, deleted and open one. Its other rows and the events of its batches go, and with
-them the way back. Runs that are open stay whole, and so do all later ones on the same target: a rollback asks them.
+them the way back. Runs that are open stay whole; so does one that was taken back after a run that stays had begun, as
+its rollback alone tells which rows of that run are void; and so do all later ones on the same target: a rollback asks
+them.
 """
 
 from __future__ import annotations
 
+import sys
 from array import array
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from sqlalchemy import text
 
 from journal import audit, reader, schema
 from journal.bases import Bases
@@ -36,7 +41,7 @@ from journal.events import (
 from journal.writing import EventColumns, Tip, columns_of, insert_entries, insert_event
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -46,6 +51,11 @@ if TYPE_CHECKING:
 
 #: What a closed run needs no more when nothing of it can be taken back.
 _PASSING = (BatchRefused, BatchesLost, EpochPlanned, EpochRaised, RollbackRefused, TargetDurable)
+
+_SPANS = """
+SELECT run_id, min(first_entry), max(CASE WHEN phase = 'rollback' THEN first_entry + rows ELSE 0 END)
+FROM batches GROUP BY run_id
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +71,7 @@ class PruneReport:
     """What went, or would go. Events and entries are numbers before and after."""
 
     pruned: tuple[str, ...] = ()  #: runs that cannot be taken back any more, oldest first
-    held: tuple[str, ...] = ()  #: runs that were not asked to stay: open, or later than an open one on its target
+    held: tuple[str, ...] = ()  #: runs that were not asked to stay, see ``choose``
     events: tuple[int, int] = (0, 0)
     entries: tuple[int, int] = (0, 0)
 
@@ -80,23 +90,32 @@ class Plan:
         return frozenset(self.seqs[bisect_left(self.seqs, first) : bisect_left(self.seqs, first + rows)])
 
 
-def choose(runs: Sequence[RunState], keep: Keep) -> tuple[list[str], list[str]]:
-    """Return the runs to prune and, of the others, those that were not asked to stay; ``runs`` as they were opened."""
+def choose(runs: Sequence[RunState], keep: Keep, spans: Mapping[str, tuple[int, int]]) -> tuple[list[str], list[str]]:
+    """Return the runs to prune and, of the others, those that were not asked to stay; ``runs`` as they were opened.
+
+    ``spans``: by run, the seqs of its first entry and of its last that a rollback wrote (0 without one).
+    """
     first = max(len(runs) - keep.runs, 0)
     if keep.since is not None:
         since = keep.since
         first = next((n for n, run in enumerate(runs) if (at := _last_moved(run)) is None or at >= since), len(runs))
-    going, held = [], []
-    held_targets: set[str] = set()
-    for run in runs[:first]:
-        if run.opened is None or run.pruned is not None:
-            continue
-        if run.unfinished or (run.claimed and not run.released) or run.opened.target_store in held_targets:
-            held_targets.add(run.opened.target_store)
-            held.append(run.run_id)
-        else:
-            going.append(run.run_id)
-    return going, held
+    # By target: from which run on all stay, the first entry of those, and of all from the one that is looked at on.
+    stays: dict[str, int] = {}
+    begins: dict[str, int] = {}
+    least: dict[str, int] = {}
+    for number, run in reversed(list(enumerate(runs))):
+        if run.opened is not None:
+            target = run.opened.target_store
+            begin, taken_back = spans.get(run.run_id, (sys.maxsize, 0))
+            least[target] = min(begin, least.get(target, sys.maxsize))
+            is_open = run.unfinished or (run.claimed and not run.released)
+            if number >= first or is_open or (run.pruned is None and taken_back > begins.get(target, sys.maxsize)):
+                stays[target], begins[target] = number, least[target]
+    asked = [(n, run, run.opened.target_store) for n, run in enumerate(runs[:first]) if run.opened and not run.pruned]
+    return (
+        [run.run_id for n, run, target in asked if n < stays.get(target, first)],
+        [run.run_id for n, run, target in asked if n >= stays.get(target, first)],
+    )
 
 
 def _last_moved(run: RunState) -> datetime | None:
@@ -110,7 +129,8 @@ def plan(database: Database, keep: Keep) -> Plan:
         msg = f"the journal is damaged: {found.problems[0]}"
         raise JournalDamaged(msg, hint="memmig journal check; a damaged journal is not pruned")
     runs = reader.read_runs(database)
-    going, held = choose(runs, keep)
+    spans = {run_id: (begin, end) for run_id, begin, end in database.rows(text(_SPANS))}
+    going, held = choose(runs, keep, spans)
     if not going:
         same = PruneReport(held=tuple(held), events=(found.events,) * 2, entries=(found.entries,) * 2)
         return Plan(report=same, newly={})

@@ -46,7 +46,8 @@ def prune(ctx: click.Context, /, keep: str, *, dry_run: bool) -> int:
         after = before if dry_run else place.stat().st_size
         output.document({"dry_run": dry_run, **asdict(report), "bytes": (before, after)})
     for run_id in report.held:
-        output.note(f"run {escape(run_id)} stays: it, or an earlier run on its target, is open")
+        why = "it, or an earlier run on its target, is open, or was taken back after a run that stays had begun"
+        output.note(f"run {escape(run_id)} stays: {why}")
     if not report.pruned:
         output.line("nothing to prune")
         return 0
