@@ -36,7 +36,7 @@ from migrator.reconnect import persist
 from migrator.since import parse_since
 from migrator.standing import began_with, kept_config, kept_options, open_run
 from migrator.stores import code_version, config_of, connect, fingerprint, no_secrets, open_stores, plain_config
-from migrator.sync import reached
+from migrator.sync import durability_of, reached
 from migrator.takeback import close_left, refuse_alien_marker, rollback_lease, rollback_of, run_rollback
 from migrator.times import time_text
 from migrator.verification import refuse_failed, verification_of, verify_run
@@ -183,7 +183,7 @@ def _attach(error: MemmigError, run: Run, seconds: float) -> None:
 
 def _finish(run: Run, lease: Lease, verification: VerificationResult, started: float) -> MigrationResult:
     seconds = run.hooks.monotonic() - started
-    durability = "unverified" if lease.durable is False else "durable"
+    durability = durability_of(run.history, run.pair, lease.durable)
     if durability == "unverified":
         run.warnings.append("the target's durability could not be had: what was written may be lost if its server dies")
     watermark, why = reached(run.scope, run.source.stamps, verification, durability)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from migrator.since import ago, parse_since, parse_span
 from migrator.stores import plain_config
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from journal.watermarks import InStep
     from migrator.models import BackendConfig, MigrationOptions, VerificationResult
     from migrator.stores import Stores
-
+type Durability = Literal["durable", "unverified"]
 
 #: What of a source's configuration decides which records it has.
 _WHAT_IS_READ = ("all_labels", "label", "id_property", "layout")
@@ -123,8 +123,20 @@ def _lacks(journal: Journal, stores: Stores, in_step: InStep | None, source: Bac
     return f"the target holds fewer records than this pair brought there ({named})"
 
 
+def durability_of(journal: Journal, pair: str, barrier: bool | None) -> Durability:
+    """Return whether what a run that ends now leaves in the target is durable; ``barrier``: what its own one said.
+
+    A run that wrote nothing took none, and what it found may be what an earlier one could not make durable.
+    """
+    if barrier is not None:
+        return "durable" if barrier else "unverified"
+    in_step = journal.in_step().get(pair)
+    last = None if in_step is None or in_step.run_id is None else journal.state(in_step.run_id).finished
+    return "durable" if last is None or last.durability == "durable" else "unverified"
+
+
 def reached(
-    scope: Scope, stamps: Stamps, verification: VerificationResult, durability: str
+    scope: Scope, stamps: Stamps, verification: VerificationResult, durability: Durability
 ) -> tuple[str | None, list[str]]:
     """Return the watermark that a run sets as it ends, None where it stays, and why it stays where it could move."""
     found = raised(scope.watermark, since=scope.since, latest=stamps.latest)
