@@ -205,6 +205,44 @@ class Reading:
         )
 
 
+class Later:
+    """A source as it is asked by id after a run: edges without id by the ids that the pair knows them by."""
+
+    def __init__(self, source: Backend, target: Backend, bases: Bases, size: int) -> None:
+        """Read ``source`` by id; all of its edges once, in pages of ``size``, when one without id is asked for."""
+        self._source = source
+        self._target = target
+        self._bases = bases
+        self._size = size
+        self._made: dict[str, Relationship] | None = None  #: by the id that the pair knows, with the one made now
+
+    def records(self, kind: Kind, ids: Collection[str]) -> dict[str, Record | Corrupt]:
+        """Return {id: record} of those of these ids that are there."""
+        decode = self._source.form.decode
+        found = {i: decode(kind, raw) for i, raw in self._source.lookup(kind, dict.fromkeys(ids)).items()}
+        lost = [i for i in ids if i not in found and looks_made(i)] if kind == "relationship" else []
+        if lost:
+            if self._made is None:
+                self._made = self._known()
+            here = {name: self._made[name] for name in lost if name in self._made}
+            raws = self._source.lookup(kind, {edge.id: edge for edge in here.values()})
+            for name, edge in here.items():
+                if edge.id in raws:
+                    record = decode(kind, raws[edge.id])
+                    found[name] = replace(record, id=name)
+        return found
+
+    def _known(self) -> dict[str, Relationship]:
+        matching, made = Matching(self._bases), dict[str, Relationship]()
+        for page in self._source.scan("relationship", self._size):
+            matching.see(page)
+            for edge in page:
+                if isinstance(edge, Relationship) and looks_made(edge.id):
+                    made[edge.id] = replace(edge, properties={})
+        known_as = matching.names(self._target)
+        return {known_as.get(name, name): edge for name, edge in made.items()}
+
+
 _UNSURE: dict[Unsure, str] = {
     "missing": "without any time",
     "unreadable": "with an unreadable time",

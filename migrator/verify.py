@@ -15,6 +15,7 @@ from migrator.ahead import called_ahead
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Memory, Relationship, differing_fields, digest
 from migrator.models import Finding, VerificationResult
 from migrator.plan import bumped_of, bumped_text, bumped_values, digest_if_any, is_written
+from migrator.reading import Later
 from migrator.scan import MAX_FINDINGS
 
 if TYPE_CHECKING:
@@ -270,23 +271,19 @@ def _is_that(target: Record | Corrupt, written: str | None, record: Record) -> b
 
 
 def verify_later(
-    journal: Journal,
-    run_id: str,
-    source: Backend | None,
-    target: Backend,
-    hooks: Hooks,
-    size: int,
+    journal: Journal, run_id: str, source: Backend | None, target: Backend, hooks: Hooks, size: int
 ) -> VerificationResult:
     """Compare what a run's journal says with both stores, any time later; writes nothing.
 
     ``source`` None = it cannot be reached: then only the target is compared with the journal.
     """
-    tally = Tally()
+    tally, opened = Tally(), journal.state(run_id).opened
+    by_id = Later(source, target, journal.bases(opened.pair), size) if source is not None and opened else None
     for kind in KINDS:
         done = 0
         for chunk in _later_scope(journal, run_id, kind, source, size):
             hooks.check()
-            _compare_later(kind, chunk, source, target, tally)
+            _compare_later(kind, chunk, by_id, target, tally)
             done += len(chunk)
             hooks.report("verify", kind, done, None)
     return tally.result()
@@ -329,10 +326,9 @@ def deleted_rows(journal: Journal, run_id: str, kind: Kind, size: int) -> Iterat
 
 
 def _compare_later(
-    kind: Kind, chunk: Mapping[str, Expected], source: Backend | None, target: Backend, tally: Tally
+    kind: Kind, chunk: Mapping[str, Expected], source: Later | None, target: Backend, tally: Tally
 ) -> None:
-    source_raws = {} if source is None else source.lookup(kind, dict.fromkeys(chunk))
-    sources = {} if source is None else {i: source.form.decode(kind, raw) for i, raw in source_raws.items()}
+    sources = {} if source is None else source.records(kind, chunk)
     hints = {i: record if isinstance(record, Relationship) else None for i, record in sources.items()}
     there = target.lookup(kind, {identity: hints.get(identity) for identity in chunk})
     for identity, entry in chunk.items():

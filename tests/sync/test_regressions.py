@@ -182,3 +182,16 @@ def test_a_conflict_about_an_edge_without_id_stays_open(nights: Nights) -> None:
     nights.there.edges[known]["properties"]["note"] = "1"
     assert nights.run().exit_code == 0
     assert nights.there.edges[known]["properties"]["note"] == "2"
+
+
+def test_an_edge_without_id_that_was_deleted_in_the_target_is_a_conflict_until_it_changes(nights: Nights) -> None:
+    """The second half is a limit, which docs/explanation/sync.md names."""
+    nights.here.edges.clear()
+    known = _nameless(nights, nights.now, "1")
+    nights.run()
+    del nights.there.edges[known]
+    nights.wait(days=1)
+    assert nights.run(None).relationships["conflict"] == 1
+    changed = _nameless(nights, nights.now, "2")
+    assert nights.run(None).relationships["created"] == 1
+    assert list(nights.there.edges) == [changed]
