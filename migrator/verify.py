@@ -136,7 +136,7 @@ class InRun:
             if gone > 0:
                 # The source lost records since they were imported: it moved on, which is no error.
                 compared = self._compare_gone(kind)
-                self._tally.changing += gone - compared
+                self._tally.changing += max(gone - compared, 0)
             for chunk in self._deleted(kind):
                 self._hooks.check()
                 self._compare_deleted(kind, chunk)
