@@ -6,6 +6,7 @@ ids that this run has already decided.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,14 +20,14 @@ from migrator.codec import dump_raw
 from migrator.deletions import Deletions
 from migrator.errors import ConflictFound, MemmigError, StoreRefused
 from migrator.model import KINDS, Corrupt, Relationship, digest
-from migrator.plan import END_IS_MISSING, Groups, Planned, Planner, bumped_of
+from migrator.plan import END_IS_MISSING, Groups, Planned, Planner, bumped_of, digest_if_any
 from migrator.removal import Leaving
+from migrator.scan import unstorable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from journal.bases import Bases
-    from journal.state import RunState
     from migrator.backends.base import Backend, Operation, Raw, Row
     from migrator.lease import Lease
     from migrator.model import Kind, Record
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _REPLANS = 5
 _HELD_RECORDS = 10_000
+_WRITTEN = ("created", "updated")
 
 
 class Forward:
@@ -66,6 +68,8 @@ class Forward:
             self._journal_flying()
             raise
         self._all_read()
+        if self._resumed:
+            self._count_gone()
         if any(run.absent.ids.values()):
             Deletions(run, self._lease, resumed=self._resumed, ready=self._ready, leaving=self._leaving)()
         if self._lease is not None and self._lease.held:
@@ -128,12 +132,26 @@ class Forward:
             if read < before:
                 run.warnings.append(f"{before - read} of kind {kind} went from the source during the run")
 
+    def _count_gone(self) -> None:
+        """Count what an earlier pass wrote and this one did not read, as it is gone from the source: the run did it."""
+        run = self._run
+        applied = run.history.state(run.run_id).counts()
+        for kind in KINDS:
+            counts = run.counts[kind]
+            if all(applied.get(kind, {}).get(action, 0) == counts[action] for action in _WRITTEN):
+                continue
+            # The latest row of each id: one that was written again has several.
+            last = Counter(entry.action for entry in run.history.applied_entries(run.run_id, kind))
+            for action in _WRITTEN:
+                counts["read"] += last[action] - counts[action]
+                counts[action] = last[action]
+
     def _decide(self, kind: Kind, chunk: list[Record | Corrupt]) -> Iterable[Planned]:
         run = self._run
         quarantined = run.scanned.quarantined[kind]
-        if not run.source.snapshots:
-            chunk = self._without_new_problems(kind, chunk)
         fresh = self._without_done(kind, chunk) if self._resumed else chunk
+        if not run.source.snapshots:
+            fresh = self._without_new_problems(kind, fresh)
         records: list[Record] = []
         bad: list[Record | Corrupt] = []
         if quarantined:
@@ -208,12 +226,20 @@ class Forward:
             item.id: item if isinstance(item, Relationship) else None for item in items if not isinstance(item, Corrupt)
         }
         raws = run.source.lookup(kind, sound) if sound else {}
+        form = run.source.form
         entries = []
         for item in items:
             name, reason = run.scanned.quarantined[kind][item.id]
-            # One that cannot be looked up, such as an edge whose id was made, is kept as it was read.
-            raw = item.raw if isinstance(item, Corrupt) else raws.get(item.id) or run.source.form.encode(item)
-            source_digest = None if isinstance(item, Corrupt) else digest(item)
+            if isinstance(item, Corrupt):
+                raw, name, reason = item.raw, "", item.reason
+            else:
+                # One that has changed since, or cannot be looked up, such as an edge whose id was made, is kept as it
+                # was read.
+                now = raws.get(item.id)
+                same = now is not None and digest_if_any(form.decode(kind, now)) == digest(item)
+                raw = now if now is not None and same else form.encode(item)
+                name, reason = unstorable(run.target.form, item) or (name, reason)
+            source_digest = digest_if_any(item)
             text = f"{name}: {reason}" if name else reason
             entries.append(Entry(kind, item.id, "quarantined", None, source_digest, dump_raw(raw), None, text, None))
             run.count(kind, "quarantined")
@@ -356,13 +382,6 @@ class Forward:
         made = run.target.apply_schema([step for step in steps if not step.after_load])
         ours = {step.name: step for step in [*left, *made]}
         run.history.append(run.run_id, events.SchemaApplied(steps=[asdict(step) for step in ours.values()]))
-
-
-def schema_steps(state: RunState) -> list[SchemaStep]:
-    """Return what of the target's schema the run made, or may have been making when it was killed."""
-    pending = [step for step in state.schema_pending if not step.get("after_load")]
-    steps = {step["name"]: SchemaStep(**step) for step in [*state.schema_applied, *pending]}
-    return list(steps.values())
 
 
 def _rows_and_entries(plans: list[Planned]) -> tuple[list[Row], list[Entry]]:

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from journal import events
 from journal.chain import Entry
-from migrator.backends.base import Row
+from migrator.backends.base import Row, SchemaStep
 from migrator.codec import load_raw
 from migrator.effect import effect_of
-from migrator.engine import schema_steps
 from migrator.model import KINDS, READ_BUMPED_FIELDS, Corrupt, Relationship, field_digests, same_value
 from migrator.models import Finding, no_counts
 from migrator.plan import bumped_of, bumped_text, digest_if_any, is_written
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from journal.chain import StoredEntry
-    from journal.state import BatchStatus
+    from journal.state import BatchStatus, RunState
     from journal.store import Journal
     from migrator.backends.base import Backend, Operation, Raw
     from migrator.hooks import Hooks
@@ -114,7 +113,7 @@ class Rollback:
         )
         if lease.held:
             lease.release()
-        elif schema_steps(state):
+        elif _schema_steps(state):
             self.drop_schema()
             self.journal.append(self.run_id, events.MarkerReleased())
 
@@ -133,7 +132,7 @@ class Rollback:
         own = next(number for number, run in enumerate(runs) if run.run_id == self.run_id)
         later = [run for run in runs[own + 1 :] if run.opened and run.opened.target_store == self.target_store]
         theirs = {step["name"] for run in later for step in run.schema_applied}
-        steps = [step for step in schema_steps(runs[own]) if step.name not in theirs]
+        steps = [step for step in _schema_steps(runs[own]) if step.name not in theirs]
         if steps:
             self.target.drop_schema(steps)
 
@@ -350,6 +349,13 @@ class Rollback:
         new = before if untouched or mangled else form.graft(kind, raw, before, back)
         moved = kind == "relationship" and {":type", ":from", ":to"} & written.keys()
         return Undo(entry, "restored", "", Row(entry.entity_id, raw, new), "replace" if moved else "update")
+
+
+def _schema_steps(state: RunState) -> list[SchemaStep]:
+    """Return what of the target's schema the run made, or may have been making when it was killed."""
+    pending = [step for step in state.schema_pending if not step.get("after_load")]
+    steps = {step["name"]: SchemaStep(**step) for step in [*state.schema_applied, *pending]}
+    return list(steps.values())
 
 
 def _stands(record: Record | Corrupt | None, undone: StoredEntry) -> bool:

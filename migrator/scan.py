@@ -152,7 +152,6 @@ def _scan(source: Reading, form: Form, size: int, hooks: Hooks, *, listing: bool
 def _records(source: Reading, form: Form, kind: Kind, size: int, hooks: Hooks, scanned: Scanned) -> Iterator[Record]:
     total = scanned.inventory.memories if kind == "memory" else scanned.inventory.relationships
     quarantined = scanned.quarantined[kind]
-    problems_of = form.problems
     for chunk in source.scan(kind, size):
         hooks.check()
         if scanned.present is not None:
@@ -162,12 +161,18 @@ def _records(source: Reading, form: Form, kind: Kind, size: int, hooks: Hooks, s
             if isinstance(item, Corrupt):
                 quarantined[item.id] = ("", item.reason)
                 continue
-            problems = problems_of(item)
-            if problems:
-                quarantined[item.id] = (problems[0].field, "; ".join(one.reason for one in problems))
+            found = unstorable(form, item)
+            if found is not None:
+                quarantined[item.id] = found
             yield item
         scanned.read[kind] += len(chunk)
         hooks.report("scan", kind, scanned.read[kind], total)
+
+
+def unstorable(form: Form, record: Record) -> tuple[str, str] | None:
+    """Return the field and the reasons for which a form cannot hold a record exactly; None where it can."""
+    problems = form.problems(record)
+    return (problems[0].field, "; ".join(one.reason for one in problems)) if problems else None
 
 
 def _name(item: Record | Corrupt) -> str | None:
