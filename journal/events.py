@@ -205,7 +205,7 @@ class MarkerReleased(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackOpened(Event):
-    """The run is being taken back."""
+    """The run is being taken back; once more before its end where ``force`` is another from now on."""
 
     type: ClassVar[str] = "rollback.opened"
     reason: str

@@ -62,7 +62,7 @@ class RunState:
     last_planned: int = 0  #: highest *writing* batch ever planned, both phases
     verification: ev.VerifyResult | None = None
     rollback: ev.RollbackOpened | None = None  #: the latest
-    rollback_from: int = 0  #: highest batch number planned before the latest rollback
+    rollback_from: int = 0  #: highest batch number planned before the latest rollback was opened first
     rollback_finished: ev.RollbackFinished | None = None  #: of the latest rollback
     rollback_finished_at: datetime | None = None
     pruned: ev.RunPruned | None = None  #: its batches and entries are only what later runs need of it
@@ -197,8 +197,10 @@ def _finished(state: RunState, event: ev.RunFinished, at: datetime) -> None:
 
 
 def _rollback_opened(state: RunState, event: ev.RollbackOpened, _at: datetime) -> None:
+    if state.status != "rolling-back":
+        # Opened again before its end, it is the same rollback, from now on with or without force.
+        state.rollback_from = state.last_number
     state.rollback, state.rollback_finished, state.rollback_finished_at = event, None, None
-    state.rollback_from = state.last_number
 
 
 def _rollback_finished(state: RunState, event: ev.RollbackFinished, at: datetime) -> None:

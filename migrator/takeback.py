@@ -155,8 +155,10 @@ def _roll_back_one(
             return _rollback_result(rollback, "dry-run", info, hooks.monotonic() - started)
         close_left(journal, target, state.opened.target_store, hooks, but=run_id)
         refuse_alien_marker(target, journal=journal.id, run=run_id)
-        if state.status != "rolling-back":
-            journal.append(run_id, events.RollbackOpened(reason="asked for", force=force))
+        begun = state.rollback if state.status == "rolling-back" else None
+        if begun is None or begun.force != force:
+            reason = "asked for" if begun is None else begun.reason
+            journal.append(run_id, events.RollbackOpened(reason=reason, force=force))
         lease = rollback_lease(rollback, journal, hooks)
         try:
             rollback.run(lease)

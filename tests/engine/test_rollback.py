@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from journal.events import RollbackOpened
 from journal.store import Journal
 from migrator import manager
 from migrator.backends.memory import STORES, MemoryStore
@@ -191,6 +192,24 @@ def test_a_rollback_in_several_attempts_counts_all_that_it_did(world: World) -> 
     world.fate(Fate())
     result = world.rollback(run_id)
     assert (result.memories["deleted"], result.relationships["deleted"]) == (8, 16)
+
+
+@pytest.mark.parametrize("forced", [(False, True), (True, False), (True, True), (False, False)])
+def test_the_journal_says_whether_a_killed_rollback_went_on_by_force(world: World, forced: tuple[bool, bool]) -> None:
+    run_id = world.migrate().run_id
+    world.target_store.nodes["m1"]["properties"]["title"] = "theirs now"
+    network = world.network()
+    network.kill("after", "journal:rollback.applied", nth=2)
+    with pytest.raises(Killed):
+        world.rollback(run_id, force=forced[0])
+    world.network()
+    result = world.rollback(run_id, force=forced[1])
+    opened = [event.force for event in world.events(run_id) if isinstance(event, RollbackOpened)]
+    assert opened == list(dict.fromkeys(forced))
+    kept = 0 if forced[1] else 1
+    assert (result.memories["deleted"], result.memories["retained"]) == (8 - kept, kept)
+    assert result.relationships["deleted"] == 16, "what both attempts did"
+    world.check()
 
 
 def test_a_marker_that_a_finished_run_left_is_taken_out_by_resume(world: World) -> None:

@@ -114,6 +114,17 @@ def test_status(events: list[ev.Event], status: str) -> None:
     assert state.unfinished == (status in {"open", "rolling-back"})
 
 
+def test_a_rollback_that_is_opened_again_before_its_end_goes_on() -> None:
+    begun = [batch(1), ev.BatchApplied(batch=1), ev.RollbackOpened(reason="", force=False)]
+    begun += [batch(2, rollback=True), ev.RollbackApplied(batch=2), ev.RollbackOpened(reason="", force=True)]
+    state = folded(opened(), *begun)
+    assert (state.status, state.rollback_from) == ("rolling-back", 1)
+    assert state.rollback is not None
+    assert state.rollback.force
+    state = folded(opened(), *begun, TAKEN_BACK, ev.RollbackOpened(reason="", force=False))
+    assert state.rollback_from == 2, "that is another one"
+
+
 def test_outcome_of_a_batch_that_was_never_planned_is_damage() -> None:
     with pytest.raises(JournalDamaged, match="batch 7"):
         folded(opened(), ev.BatchApplied(batch=7))
