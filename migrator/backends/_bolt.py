@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from migrator.backends._bolt_cypher import Statements
+    from migrator.backends._bolt_wire import Transact
     from migrator.backends._cypher import Limits
     from migrator.backends.base import Access, Batch, Digested, Marker, Raw, Wanted
     from migrator.model import Kind, Record, Relationship, Value
@@ -50,6 +51,13 @@ class BoltStore:
         self._unique = False
 
     # --- for subclasses ---
+
+    #: Whether ``_keeps_unique`` can be asked. Where it cannot, every create is guarded by a look at what is there.
+    _asks_within = False
+
+    def _keeps_unique(self, transaction: Transact) -> bool:
+        """Tell whether the store keeps ids of the label unique until this transaction, which has made some, ends."""
+        raise NotImplementedError
 
     @property
     def _wire(self) -> Wire:
@@ -99,6 +107,12 @@ class BoltStore:
         self._say = replace(self._say, indexed=indexed)
         self._finder = Finder(self._wire, self._say, self.form, indexed=indexed)
         self._unique = unique
+
+    def _rely_on_constraint(self, transaction: Transact) -> None:
+        """Refused where somebody has dropped it; from then on every create is guarded by a look."""
+        self._unique = self._keeps_unique(transaction)
+        if not self._unique:
+            raise Refused
 
     def _count(self, query: str) -> int:
         return int(self._wire.read(query)[0][0])
@@ -226,12 +240,14 @@ class BoltStore:
         self._find.placed()
         if batch.kind == "relationship":
             self._find.ended()
-        others = False
+        unique, others = self._unique and self._asks_within, False
         try:
             with self._wire.writing() as transaction:
-                Writer(transaction, self._say, self._find, unique=self._unique).write(batch, expected)
+                Writer(transaction, self._say, self._find, unique=unique).write(batch, expected)
                 if batch.kind == "memory" and batch.operation == "create":
                     others = self._find.others_came(transaction.run, batch)
+                    if unique:
+                        self._rely_on_constraint(transaction)
                 transaction.commit()
         except Fenced:
             return WriteOutcome.MARKER_REFUSED

@@ -318,6 +318,19 @@ def test_without_the_constraint_a_create_is_guarded_all_the_same(opened: Opened,
     assert [record.id for record in scanned(backend, "memory")] == ["new"]
 
 
+def test_a_constraint_that_somebody_drops_meanwhile_is_missed(target: Target, neo4j_server: Neo4jServer) -> None:
+    """Before that the store itself refused a second node of an id, and nobody looked."""
+    [[name]] = neo4j_server.run("SHOW CONSTRAINTS YIELD name")
+    neo4j_server.run(f"DROP CONSTRAINT {name}")
+    neo4j_server.run("CREATE (:Memory {id: 'x', title: 'theirs'})")
+    assert target.create(memory("x"), memory("y")) is ROWS
+    assert neo4j_server.run("MATCH (n:Memory) WHERE n.id IN ['x', 'y'] RETURN n.title") == [["theirs"]]
+    assert target.create(memory("y")) is APPLIED, (
+        "once the constraint is known to be gone, others' nodes are looked for"
+    )
+    assert target.create(memory("x")) is ROWS
+
+
 def test_an_id_that_a_memory_and_an_entity_share_means_the_memory(opened: Opened, neo4j_server: Neo4jServer) -> None:
     neo4j_server.run("CREATE (:Entity {id: 'x', title: 'entity'}), (:Memory {id: 'x', title: 'memory'})")
     held = opened.target()
