@@ -6,9 +6,9 @@ SHELL := /bin/sh
 MEMMIG_VENV ?= .venv
 export MEMMIG_VENV
 PYTHON = "$(MEMMIG_VENV)/bin/python"
-# Two engines' servers and the crash tests load a machine well; more workers only on request. A Memgraph of the user's own
-# is one for all tests, so they run one after another.
-WORKERS ?= $(if $(MEMMIG_TEST_MEMGRAPH_URI),1,2)
+# The crash tests wait for servers and processes most of the time: three workers keep two processors busy. A Memgraph of the
+# user's own is one for all tests, so they run one after another.
+WORKERS ?= $(if $(MEMMIG_TEST_MEMGRAPH_URI),1,3)
 # One file's tests stay on one worker, so that a server is started once for them.
 PYTEST = MEMMIG_CLIENT_PYTHON="$$(sh tools/client.sh)" $(PYTHON) -m pytest -n $(WORKERS) --dist loadfile
 
