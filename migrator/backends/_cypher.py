@@ -78,7 +78,7 @@ class Limits:
     """What a graph store cannot hold exactly. The defaults are FalkorDB's, measured on 4.16.3 and 4.22.1."""
 
     id_bytes: int = 4096  #: longer ids are never found
-    blank_ids: bool = False  #: whether ids with leading or trailing white space are told from those without
+    blank_ids: bool = False  #: whether the index tells ids with white space at an end from others, and finds U+0001
     list_depth: int = 4  #: lists within lists; deeper ones are not read back exactly
     uniform_lists: bool = False  #: all items of a list are of one type: [1, 2.5] would become [1.0, 2.5]
     nulls_in_lists: bool = False
@@ -243,6 +243,8 @@ class CypherForm:
             reason = f"ids of more than {self.limits.id_bytes} bytes do not fit the store's index"
         elif not reason and not self.limits.blank_ids and identity != identity.strip():
             reason = "the store's index takes an id with leading or trailing white space for the one without"
+        elif not reason and not self.limits.blank_ids and "\x01" in identity:
+            reason = "the store's index never finds an id with the character U+0001"
         if reason:
             yield self.id_property, reason
 

@@ -105,6 +105,7 @@ def test_what_0_12_writes_as_text_is_text_and_comes_back() -> None:
         (_memory("é" * 2049), "id", "4096"),
         (_memory(" a"), "id", "white space"),
         (_memory("a\n"), "id", "white space"),
+        (_memory("a\x01b"), "id", "U+0001"),
         (_memory("a\0"), "id", "NUL"),
         (_memory("\udc00"), "id", "surrogates"),
         (Memory("m", (), {}), ":labels", "label"),
