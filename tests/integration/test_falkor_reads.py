@@ -237,6 +237,19 @@ def test_look_ups_are_right_without_an_index(falkordb_server: FalkorServer) -> N
     backend.close()
 
 
+def test_ids_that_the_index_never_finds_are_found_where_others_have_them(falkordb_server: FalkorServer) -> None:
+    """A night looks each memory that changed up by its id: one that is not found would be taken for gone."""
+    ids = ["", " a", "a ", "a", "b\x01c", "\t", "x" * 4097, "1"]
+    falkordb_server.query("memorygraph", "CREATE INDEX FOR (m:Memory) ON (m.id)")
+    for one in ids:
+        falkordb_server.query("memorygraph", f'CREATE (:Memory {{id: "{one}"}})')
+    falkordb_server.query("memorygraph", "CREATE (:Memory {id: 2})")
+    backend = opened(falkordb_server)
+    found = backend.lookup("memory", dict.fromkeys([*ids, "2", "c\x01b", " 1"]))
+    assert {name: raw["properties"]["id"] for name, raw in found.items()} == {one: one for one in ids}
+    backend.close()
+
+
 def test_what_others_create_after_open_is_found(falkordb_server: FalkorServer) -> None:
     backend = opened(falkordb_server)
     target = Target(backend).claim()
