@@ -79,7 +79,14 @@ def refuse_suspect(journal: Journal | None, stores: Stores, options: MigrationOp
 
 
 def find_absent(
-    journal: Journal | None, stores: Stores, options: MigrationOptions, scanned: Scanned, hooks: Hooks, run_id: str = ""
+    journal: Journal | None,
+    stores: Stores,
+    options: MigrationOptions,
+    scanned: Scanned,
+    hooks: Hooks,
+    run_id: str = "",
+    *,
+    resumed: bool = False,
 ) -> Absent:
     """Return what --delete is about: gone from the source by a complete, counted list of its ids.
 
@@ -105,8 +112,8 @@ def find_absent(
     if kept["memory"] > FEW and not left:
         msg = f"none of the {kept['memory']} memories that this pair keeps in the target is left in the source"
         raise LimitHit(msg, hint=_LOOK)
-    if any(state.run_id == run_id for state in journal.runs()):
-        return Absent(ids=ids, kept=kept)  # a resume: some of what it deleted itself is gone already
+    if resumed:
+        return Absent(ids=ids, kept=kept)  # some of what it deleted itself is gone already
     there = stores.target.inventory()
     # Of what others deleted there nothing is kept any more.
     kept["memory"] = min(kept["memory"], there.memories + sum(there.other_nodes.values()))

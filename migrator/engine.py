@@ -230,16 +230,16 @@ class Forward:
         entries = []
         for item in items:
             name, reason = run.scanned.quarantined[kind][item.id]
+            source_digest = digest_if_any(item)
             if isinstance(item, Corrupt):
                 raw, name, reason = item.raw, "", item.reason
             else:
                 # One that has changed since, or cannot be looked up, such as an edge whose id was made, is kept as it
                 # was read.
                 now = raws.get(item.id)
-                same = now is not None and digest_if_any(form.decode(kind, now)) == digest(item)
+                same = now is not None and digest_if_any(form.decode(kind, now)) == source_digest
                 raw = now if now is not None and same else form.encode(item)
                 name, reason = unstorable(run.target.form, item) or (name, reason)
-            source_digest = digest_if_any(item)
             text = f"{name}: {reason}" if name else reason
             entries.append(Entry(kind, item.id, "quarantined", None, source_digest, dump_raw(raw), None, text, None))
             run.count(kind, "quarantined")

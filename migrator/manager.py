@@ -112,7 +112,7 @@ def run_migrate(
             refuse_alien_marker(stores.target)
             journal = stack.enter_context(Journal.open(journal_path))
         run = make_run(journal, run_id, stores, options, hooks, scanned, reading, scope, empty=empty)
-        run.absent = find_absent(journal, stores, options, scanned, hooks, run_id)
+        run.absent = find_absent(journal, stores, options, scanned, hooks, run_id, resumed=state is not None)
         refuse_too_many(run, resumed=state is not None)
         close_left(journal, stores.target, stores.target_store, hooks)
         if state is None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from journal.watermarks import InStep
     from migrator.models import BackendConfig, MigrationOptions, VerificationResult
     from migrator.stores import Stores
+
 type Durability = Literal["durable", "unverified"]
 
 #: What of a source's configuration decides which records it has.

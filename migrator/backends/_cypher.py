@@ -91,6 +91,18 @@ class Limits:
     #: Indexes with that limit: kind, label or type, properties.
     indexed: tuple[tuple[Kind, str, tuple[str, ...]], ...] = ()
 
+    def missed_id(self, identity: str) -> str:
+        """Return why the index on ids never finds this one, or finds another one for it; "" where it finds it."""
+        if not identity:
+            return "an empty id is never found by the store's index"
+        if len(identity) * 4 > self.id_bytes and len(identity.encode()) > self.id_bytes:
+            return f"ids of more than {self.id_bytes} bytes do not fit the store's index"
+        if not self.blank_ids and identity != identity.strip():
+            return "the store's index takes an id with leading or trailing white space for the one without"
+        if not self.blank_ids and "\x01" in identity:
+            return "the store's index never finds an id with the character U+0001"
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class CypherForm:
@@ -236,15 +248,7 @@ class CypherForm:
                 yield names[-1], reason
 
     def _id_problems(self, identity: str) -> Iterator[tuple[str, str]]:
-        reason = self._text_problem(identity)
-        if not identity:
-            reason = "an empty id is never found by the store's index"
-        elif not reason and len(identity) * 4 > self.limits.id_bytes and len(identity.encode()) > self.limits.id_bytes:
-            reason = f"ids of more than {self.limits.id_bytes} bytes do not fit the store's index"
-        elif not reason and not self.limits.blank_ids and identity != identity.strip():
-            reason = "the store's index takes an id with leading or trailing white space for the one without"
-        elif not reason and not self.limits.blank_ids and "\x01" in identity:
-            reason = "the store's index never finds an id with the character U+0001"
+        reason = self._text_problem(identity) or self.limits.missed_id(identity)
         if reason:
             yield self.id_property, reason
 

@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from migrator.model import Relationship, Value
 
 _COLUMN_PAGE = 20_000
-_INDEXED_BYTES = 4096
-
-
-def _is_missed(identity: str) -> bool:
-    """Tell whether the index on ids never finds one that is there, or finds another one for it [measured]."""
-    return not identity or identity != identity.strip() or "\x01" in identity or len(identity.encode()) > _INDEXED_BYTES
 
 
 class Finder:
@@ -98,17 +92,17 @@ class Finder:
         places = self.placed()
         found: dict[str, Raw] = {}
         by_place: list[Value] = [[name, places[name]] for name in wanted if name in places]
-        by_index: list[Value] = [name for name in wanted if name not in places and not _is_missed(name)]
-        # Others may have such ids; the "+ ''" keeps the store from asking its index. One pass for all of them.
-        missed: list[Value] = [name for name in wanted if name not in places and _is_missed(name)]
+        missed: list[Value] = [name for name in wanted if name not in places and self._form.limits.missed_id(name)]
+        by_index: list[Value] = [name for name in wanted if name not in places and name not in missed]
+        # Others may have ids that the index misses; the "+ ''" keeps the store from asking it. One pass for them all.
         is_text = f"typeof(n.{self._id}) = 'String'"
-        one_by_one = f"MATCH (n:{self._label}) WHERE {is_text} AND (n.{self._id} + '') IN $ids WITH n"
+        past_index = f"MATCH (n:{self._label}) WHERE {is_text} AND (n.{self._id} + '') IN $ids WITH n"
         match = f"UNWIND $ids AS x MATCH (n:{self._label} {{{self._id}: x}}) WHERE n.{self._id} + '' = x WITH n"
         if not self._indexed:
             # One pass over the label instead of one per id [measured: 15 ms instead of 370 ms for 200 ids in 20,000].
             match = f"MATCH (n:{self._label}) WHERE n.{self._id} IN $ids WITH n"
         at = f"UNWIND $ids AS x MATCH (n) WHERE id(n) = x[1] AND n.{self._id} = x[0] WITH n"
-        for ids, head in ((by_index, match), (by_place, at), (missed, one_by_one)):
+        for ids, head in ((by_index, match), (by_place, at), (missed, past_index)):
             ask = partial(self._ask, head, "labels(n)", "n", "ids")
             for labels, properties in self._read.chunked(ids, ask):
                 found[properties[self._id_name]] = {"labels": sorted(labels), "properties": properties}

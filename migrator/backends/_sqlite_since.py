@@ -68,7 +68,6 @@ def _query(layout: Layout, kind: Kind, since: datetime, scoped: str) -> str:
     if document:
         inside = [name for name in INCLUDING[kind] if name not in columns and name.startswith(prefix)]
         places += [_member(document, name, prefix) for name in inside]
-    if document:
         # SQLite does not see through escapes of a name's letters or of "_", and takes NUL for the end of a time.
         sound.append(f"({document} GLOB '*\\u00[0567]*') IS NOT TRUE")
     if layout == "0.12":

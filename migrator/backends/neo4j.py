@@ -91,6 +91,7 @@ class Neo4jBackend(BoltStore):
     """:class:`~migrator.backends.base.Backend` over a Neo4j database."""
 
     kind = "neo4j"
+    _asks_within = True
 
     def __init__(self, config: BackendConfig, *, role: Role) -> None:
         statements = Statements(
@@ -153,8 +154,6 @@ class Neo4jBackend(BoltStore):
     def _present(self) -> Iterator[_Index]:
         for show in ("INDEXES", "CONSTRAINTS"):
             yield from _indexes(self._wire.read(_SHOW.format(show)))
-
-    _asks_within = True
 
     def _keeps_unique(self, transaction: Transact) -> bool:
         # DROP CONSTRAINT waits for whoever has made a node with its label. [measured on 5.26]
