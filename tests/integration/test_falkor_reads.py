@@ -243,10 +243,18 @@ def test_ids_that_the_index_never_finds_are_found_where_others_have_them(falkord
     falkordb_server.query("memorygraph", "CREATE INDEX FOR (m:Memory) ON (m.id)")
     for one in ids:
         falkordb_server.query("memorygraph", f'CREATE (:Memory {{id: "{one}"}})')
-    falkordb_server.query("memorygraph", "CREATE (:Memory {id: 2})")
+    falkordb_server.query("memorygraph", "CREATE (:Memory {id: 2}), (:Memory {id: 'end'})")
     backend = opened(falkordb_server)
-    found = backend.lookup("memory", dict.fromkeys([*ids, "2", "c\x01b", " 1"]))
+    for number, one in enumerate(ids):
+        ends = f"MATCH (a:Memory {{id: 'end'}}), (b:Memory) WHERE b.id + '' = '{one}'"
+        falkordb_server.query("memorygraph", f'{ends} CREATE (a)<-[:T {{id: "e{number}"}}]-(b)-[:U]->(b)')
+    found = backend.lookup("memory", dict.fromkeys([*ids, "2", "c\x01b", " 1", "y" * 4097]))
     assert {name: raw["properties"]["id"] for name, raw in found.items()} == {one: one for one in ids}
+    edges = {one.id: one for one in scanned(backend, "relationship") if isinstance(one, Relationship)}
+    loops = {name: one for name, one in edges.items() if one.from_id == one.to_id}  # they have made ids
+    assert {one.from_id for one in loops.values()} == set(ids)
+    assert backend.lookup("relationship", dict(edges)).keys() == loops.keys() | {f"e{n}" for n in range(len(ids))}
+    assert backend.attached(ids, 5).keys() == set(ids)
     backend.close()
 
 
