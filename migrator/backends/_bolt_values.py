@@ -54,7 +54,8 @@ def frozen(properties: dict[str, Value]) -> dict[str, Value]:
 
     A map with the key of a native is ``{NATIVE: "map", "value": the map}``, so that no map can be taken for one.
     """
-    if _PLAIN.issuperset(map(type, properties.values())):
+    values = properties.values()
+    if all(type(one) in _PLAIN or (type(one) is list and _PLAIN.issuperset(map(type, one))) for one in values):
         return properties
     return {name: _freeze(value) for name, value in properties.items()}
 

@@ -152,7 +152,7 @@ class CypherForm:
             if NATIVE in value or not self.limits.maps:
                 return str(value.get(NATIVE, "map"))
             return next(filter(None, map(self._native, value.values())), "")
-        if type(value) is list:
+        if type(value) is list and not _SCALARS.issuperset(map(type, value)):
             return next(filter(None, map(self._native, value)), "")
         return ""
 
