@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from migrator.backends._bolt_form import BoltForm
@@ -12,17 +14,18 @@ from migrator.backends._bolt_wire import Conflict, Wire, new_driver, speaks_othe
 from migrator.backends._bolt_write import Fenced, Refused, Writer, move_marker
 from migrator.backends._cypher import marker_of
 from migrator.backends._edge_ids import EdgeNames
+from migrator.backends._reader import WORTH_IT, Reader, ReaderLostError
 from migrator.backends.base import ATTACHED, Inventory, WriteOutcome, digested, digests_of
-from migrator.errors import StoreRefused, StoreUnreachable
+from migrator.errors import MemmigError, StoreRefused, StoreUnreachable
 from migrator.model import Corrupt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from migrator.backends._bolt_cypher import Statements
     from migrator.backends._bolt_wire import Transact
     from migrator.backends._cypher import Limits
-    from migrator.backends.base import Access, Batch, Digested, Marker, Raw, Wanted
+    from migrator.backends.base import Access, Batch, Digested, Marker, Raw, StoreInfo, Wanted
     from migrator.model import Kind, Record, Relationship, Value
     from migrator.models import BackendConfig, Role
 
@@ -47,10 +50,16 @@ class BoltStore:
         self._say = statements
         self._connected: Wire | None = None
         self._finder: Finder | None = None
+        self._reader: Reader | None = None
+        self._digests_ahead = True
         #: Whether the store itself keeps ids of the label unique.
         self._unique = False
 
     # --- for subclasses ---
+
+    def open(self, access: Access) -> StoreInfo:
+        """See :class:`~migrator.backends.base.Backend`."""
+        raise NotImplementedError
 
     #: Whether ``_keeps_unique`` can be asked. Where it cannot, every create is guarded by a look at what is there.
     _asks_within = False
@@ -114,8 +123,8 @@ class BoltStore:
         if not self._unique:
             raise Refused
 
-    def _count(self, query: str) -> int:
-        return int(self._wire.read(query)[0][0])
+    def _count(self, *queries: str) -> int:
+        return sum(int(self._wire.read(query)[0][0]) for query in queries)
 
     # --- reading ---
 
@@ -149,6 +158,41 @@ class BoltStore:
 
         StoreRefused where less or more came than the store counts, and its own count did not change meanwhile.
         """
+        digests = self._digests_ahead
+        return self._pages(lambda reader: reader.scan(kind, None, digests=digests), lambda: self._scan(kind, size))
+
+    def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:
+        """See :class:`~migrator.backends.base.Backend`."""
+        here = partial(map, digested)
+        return self._pages(lambda reader: reader.scan_digests(kind, None), lambda: here(self._scan(kind, size)))
+
+    def _pages[Item](
+        self, ahead: Callable[[Reader], Iterator[list[Item]]], here: Callable[[], Iterator[list[Item]]]
+    ) -> Iterator[list[Item]]:
+        """Yield what the second process reads, where there is one."""
+        reader, begun, complete = self._reader, False, False
+        if reader is None:
+            yield from here()
+            return
+        try:
+            for page in ahead(reader):
+                begun = True
+                yield page
+            complete = True
+        except ReaderLostError as lost:
+            if isinstance(lost.__cause__, MemmigError):
+                raise lost.__cause__ from None
+            if begun:
+                message = f"the process that read {self._address()} ended"
+                raise StoreUnreachable(message, hint="resume the run: it reads again") from lost
+        finally:
+            if not complete:
+                reader.close()
+                self._reader = None
+        if not complete:
+            yield from here()
+
+    def _scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
         say = self._say
         count, query = (
             (say.count_nodes(), say.scan_nodes()) if kind == "memory" else (say.count_edges(), say.scan_edges())
@@ -176,12 +220,16 @@ class BoltStore:
             return replace(record, id=f"internal:{row[0]}", named=False)
         return record
 
-    def scan_digests(self, kind: Kind, size: int) -> Iterator[list[Digested]]:
-        """See :class:`~migrator.backends.base.Backend`."""
-        return map(digested, self.scan(kind, size))
-
     def read_ahead(self, *, digests: bool) -> None:
-        """Do nothing: the server is the slower end."""
+        """Have a second process read what ``scan`` yields from now on, where the source is large."""
+        self._digests_ahead = digests
+        if self._reader is None and self._count(self._say.count_nodes(), self._say.count_edges()) >= WORTH_IT:
+            with suppress(ReaderLostError):
+                self._reader = Reader(partial(type(self), self._config, role="from"))
+
+    def shows(self, signature: object) -> bool:  # noqa: ARG002 - what stores with snapshots ask for
+        """Return True: a scan shows what is there."""
+        return True
 
     def narrow(self, wanted: Wanted | None) -> None:
         """Do nothing: the run itself leaves out what is not wanted."""
@@ -293,6 +341,9 @@ class BoltStore:
 
     def close(self) -> None:
         """See :class:`~migrator.backends.base.Backend`."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         if self._connected is not None:
             self._connected.close()
         self._connected = self._finder = None

@@ -8,10 +8,11 @@ import os
 import sqlite3
 from bisect import bisect_left
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from migrator.backends import _sqlite_ahead as ahead
+from migrator.backends import _reader as ahead
 from migrator.backends import _sqlite_file as files
 from migrator.backends import _sqlite_reads as reads
 from migrator.backends import _sqlite_schema as schema
@@ -169,10 +170,14 @@ class SqliteBackend:
         if found.memories + found.relationships < ahead.WORTH_IT or not self._open.steady():
             return
         with contextlib.suppress(ahead.ReaderLostError):
-            self._ahead = ahead.Reader(replace(self._config, path=self._open.path))
+            self._ahead = ahead.Reader(
+                partial(SqliteBackend, replace(self._config, path=self._open.path), role="from", private=True)
+            )
 
-    def sees(self, signature: files.Signature | None) -> bool:
-        """Tell whether the snapshot shows what another process's steady reading with this signature shows."""
+    def shows(self, signature: object) -> bool:
+        """Take a new snapshot, and tell whether it shows what a steady reading with this signature shows."""
+        self.release_snapshot()
+        self.inventory()
         return self._open.steady() and self._open.signature == signature
 
     def scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:

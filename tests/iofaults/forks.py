@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _LOADED = (
-    *("manager", "checks", "backends.sqlite", "backends._sqlite_ahead", "cli.migrate", "cli.resume", "cli.rollback"),
+    *("manager", "checks", "backends.sqlite", "backends._reader", "cli.migrate", "cli.resume", "cli.rollback"),
     *("cli.journal", "cli.runner", "cli.log", "cli.progress", "cli.signals"),
 )
 #: What those import when they need it, where it is there.

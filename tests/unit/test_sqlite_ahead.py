@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrator.backends import _sqlite_ahead as ahead
+from migrator.backends import _reader as ahead
 from migrator.backends.sqlite import SqliteBackend
 from migrator.model import KINDS, Corrupt, Relationship, canonical_encoding, digest
 from migrator.models import BackendConfig, BackendType

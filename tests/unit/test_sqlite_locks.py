@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrator.backends import _sqlite_ahead as ahead
+from migrator.backends import _reader as ahead
 from migrator.backends import _sqlite_file as files
 from migrator.backends.sqlite import SqliteBackend
 from migrator.errors import StoreUnreachable

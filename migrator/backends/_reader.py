@@ -1,9 +1,9 @@
-"""Reads a large SQLite source in a process of its own, so that decoding and digests use a second processor.
+"""Reads a large source in a process of its own, so that decoding and digests use a second processor.
 
-The parent holds the snapshot, and the reader is used only where nobody else can change what stands in it, so both see
-the same rows in the same order: after any failure the parent reads on by itself from where the reader ended. Frames on
-the reader's output: 4 bytes of length, then the ``marshal`` of a page, or an empty one at the end of a scan. The
-configuration is written to its input, never to its command line. It ends when its input does.
+The source is opened there once more. What may be believed of it where the reader fails is the backend's to say: SQLite
+reads on by itself from where the reader ended, as both see one snapshot; a server's answer has no order to go on in.
+Frames on the reader's output: 4 bytes of length, then the ``marshal`` of a page, an empty one at the end of a scan, or
+what a memmig error says. What to open is written to its input, never to its command line. It ends when its input does.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import signal
 import subprocess
 import sys
 from functools import partial
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
+from migrator import errors
 from migrator.backends.base import Digested
 from migrator.model import Corrupt, Memory, Relationship, digest, with_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from migrator.backends import _sqlite_file as files
+    from migrator.backends.base import Access, StoreInfo
     from migrator.model import Kind, Record
-    from migrator.models import BackendConfig
 
 #: What a frame holds of each record.
 type Wanted = Literal["records", "records and digests", "digests"]
@@ -38,18 +38,32 @@ _FRAME = 500
 _PIPE_BYTES = 1 << 20
 _BOOT = (
     "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from migrator.backends._sqlite_ahead import serve; serve()"
+    "from migrator.backends._reader import serve; serve()"
 )
 
 
 class ReaderLostError(Exception):
-    """The reader died, or what it says makes no sense."""
+    """The reader died, or what it says makes no sense; its cause is a MemmigError where it told of one."""
+
+
+class Readable(Protocol):
+    """What the reader opens: a backend."""
+
+    def open(self, access: Access) -> StoreInfo:
+        """See :class:`~migrator.backends.base.Backend`."""
+
+    def shows(self, signature: object) -> bool:
+        """Begin to read anew, and tell whether that shows what the parent sees, which has this signature."""
+
+    def scan(self, kind: Kind, size: int) -> Iterator[list[Record | Corrupt]]:
+        """See :class:`~migrator.backends.base.Backend`."""
 
 
 class Reader:
     """The parent's side: one process, started at once, asked for one scan after the other."""
 
-    def __init__(self, config: BackendConfig) -> None:
+    def __init__(self, make: Callable[[], Readable]) -> None:
+        """Start it. ``make`` is pickled. ReaderLostError where this interpreter cannot be started."""
         # -P: nothing of the working folder is imported before the path is set.
         command = [sys.executable, "-P", "-c", _BOOT]
         try:
@@ -61,7 +75,7 @@ class Reader:
         self._widen()
         try:
             self._send(sys.path)
-            self._send(config)
+            self._send(make)
         except ReaderLostError:
             self.close()
             raise
@@ -88,17 +102,17 @@ class Reader:
         except OSError as error:
             raise ReaderLostError from error
 
-    def scan(self, kind: Kind, signature: files.Signature | None, *, digests: bool) -> Iterator[list[Record | Corrupt]]:
+    def scan(self, kind: Kind, signature: object, *, digests: bool) -> Iterator[list[Record | Corrupt]]:
         """Yield a whole kind as ``scan`` of the backend does, each record with its digest where ``digests`` says so.
 
-        ``signature``: of the parent's steady reading; the reader refuses to read anything else. Raises ReaderLostError.
+        ``signature``: of what the parent sees; the reader refuses to read anything else. Raises ReaderLostError.
         One scan must be read to its end before the next begins.
         """
         self._send((kind, signature, "records and digests" if digests else "records"))
         while rows := self._frame():
             yield [_record(kind, row) for row in rows]
 
-    def scan_digests(self, kind: Kind, signature: files.Signature | None) -> Iterator[list[Digested]]:
+    def scan_digests(self, kind: Kind, signature: object) -> Iterator[list[Digested]]:
         """Yield a whole kind as ``scan_digests`` of the backend does, without the records; else as :meth:`scan`."""
         self._send((kind, signature, "digests"))
         while rows := self._frame():
@@ -115,9 +129,12 @@ class Reader:
             body = self._output.read(size)
             if len(head) < 4 or len(body) < size:  # noqa: PLR2004 - the width of the length
                 raise ReaderLostError
-            found: list[tuple[Any, ...]] = marshal.loads(body)  # noqa: S302 - written by our own process
+            found: list[tuple[Any, ...]] | tuple[str, str, str] = marshal.loads(body)  # noqa: S302 - our own process
         except (OSError, ValueError, EOFError, TypeError) as error:
             raise ReaderLostError from error
+        if isinstance(found, tuple):
+            name, message, hint = found
+            raise ReaderLostError from getattr(errors, name)(message, hint=hint)
         return found
 
     def close(self) -> None:
@@ -166,27 +183,26 @@ _ROWS: dict[Wanted, Callable[[Record | Corrupt], tuple[Any, ...]]] = {
 
 def serve() -> None:
     """Answer the parent until its end closes. The program of the reader's process."""
-    from migrator.backends.sqlite import SqliteBackend
-
     # Ctrl-C goes to the whole group: the parent finishes its batch, for which it may need the next page.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     given, wanted = sys.stdin.buffer, sys.stdout.buffer
-    backend = SqliteBackend(pickle.load(given), role="from", private=True)  # noqa: S301 - written by our own parent
-    backend.open("read")
     with contextlib.suppress(EOFError, BrokenPipeError):
-        while True:
-            kind, signature, wanted_rows = pickle.load(given)  # noqa: S301 - the same
-            backend.release_snapshot()
-            backend.inventory()
-            if not backend.sees(signature):
-                return
-            for page in backend.scan(kind, _FRAME):
-                _put(wanted, [_ROWS[wanted_rows](item) for item in page])
-            _put(wanted, [])
+        try:
+            backend: Readable = pickle.load(given)()  # noqa: S301 - written by our own parent
+            backend.open("read")
+            while True:
+                kind, signature, wanted_rows = pickle.load(given)  # noqa: S301 - the same
+                if not backend.shows(signature):
+                    return
+                for page in backend.scan(kind, _FRAME):
+                    _put(wanted, [_ROWS[wanted_rows](item) for item in page])
+                _put(wanted, [])
+        except errors.MemmigError as error:
+            _put(wanted, (type(error).__name__, error.message, error.hint))
 
 
-def _put(wanted: IO[bytes], rows: list[tuple[Any, ...]]) -> None:
-    body = marshal.dumps(rows)
+def _put(wanted: IO[bytes], found: list[tuple[Any, ...]] | tuple[str, str, str]) -> None:
+    body = marshal.dumps(found)
     wanted.write(len(body).to_bytes(4))
     wanted.write(body)
     wanted.flush()
