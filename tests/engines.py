@@ -177,7 +177,7 @@ class FalkorServer(ServerProcess):
             arguments += ["--loadmodule", module, *self.module_options]
         if self.password:
             arguments += ["--requirepass", self.password]
-        environment = {**os.environ, "GRAPHBLAS_CACHE_PATH": str(self.folder / "graphblas"), "HOME": str(self.folder)}
+        environment = {**os.environ, "GRAPHBLAS_CACHE_PATH": f"{os.devnull}/none", "HOME": str(self.folder)}
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(arguments, stdout=log, stderr=log, env=environment)
         deadline = time.monotonic() + 30

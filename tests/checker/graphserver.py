@@ -220,7 +220,7 @@ def server_on_copy(path: Path, *, keep: bool = False) -> Iterator[redis.Redis]:
         socket = Path(folder) / "s"
         arguments = [programs / "redis-server", "--port", "0", "--unixsocket", socket, "--dir", folder]
         arguments += ["--dbfilename", "copy.rdb", "--save", "", "--loadmodule", programs / "falkordb.so"]
-        environment = os.environ | {"GRAPHBLAS_CACHE_PATH": str(Path(tempfile.gettempdir()) / "graphblas-cache")}
+        environment = os.environ | {"GRAPHBLAS_CACHE_PATH": f"{os.devnull}/none"}
         with subprocess.Popen(
             list(map(str, arguments)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
         ) as process:

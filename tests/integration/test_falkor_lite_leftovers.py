@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
+from migrator.backends import _falkor_embedded as embedded
 from tests import engines
 from tests.integration.falkor import scanned
 from tests.integration.test_falkor_lite import _beside, _digest, _filled, _gone, _program, _server_of, backend
@@ -149,3 +150,15 @@ def test_a_folder_that_is_just_being_made_stays(lite_file: Callable[[], Path], t
     (young / "owner").touch()
     _filled(lite_file(), "a")
     assert list(temporary.iterdir()) == [young]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a zombie")
+def test_a_server_whose_end_nobody_asked_for_is_dead(tmp_path: Path) -> None:
+    """A killed memmig's server is inherited by an init, which may ask late, or never: that is not waited for."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        server = embedded.LiveServer(pid=process.pid, folder=tmp_path, socket=tmp_path / "s", by_memmig=True)
+        assert embedded.runs(server)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and stays a zombie
+        os.kill(process.pid, 0)
+        assert not embedded.runs(server)
