@@ -12,7 +12,7 @@ from migrator.backends._bolt_lookup import Finder, chunked
 from migrator.backends._bolt_values import frozen, thawed
 from migrator.backends._bolt_wire import Conflict, Wire, new_driver, speaks_otherwise
 from migrator.backends._bolt_write import Fenced, Refused, Writer, move_marker
-from migrator.backends._cypher import marker_of
+from migrator.backends._cypher_rows import marker_of
 from migrator.backends._edge_ids import EdgeNames
 from migrator.backends._reader import WORTH_IT, Reader, ReaderLostError
 from migrator.backends.base import ATTACHED, Inventory, WriteOutcome, digested, digests_of

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from migrator.backends._bolt_values import frozen, thawed
-from migrator.backends._cypher import changes, expected_of, marker_of, new_of
+from migrator.backends._cypher_rows import changes, expected_of, marker_of, new_of
 from migrator.model import same_value
 
 if TYPE_CHECKING:

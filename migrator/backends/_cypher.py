@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from migrator.backends.base import HIDDEN_BY_TAGS, Marker
+from migrator.backends.base import HIDDEN_BY_TAGS
 from migrator.model import (
     LIST_FIELDS,
     OBJECT_FIELDS,
@@ -25,14 +25,13 @@ from migrator.model import (
     canonical,
     digest,
     property_of,
-    same_value,
     too_deep,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from migrator.backends.base import Raw, Row
+    from migrator.backends.base import Raw
     from migrator.model import Record, Value
 
 INT64 = 1 << 63
@@ -385,40 +384,3 @@ def index_size(value: Value) -> int:
     if kind is list:
         return sum(index_size(item) + 2 * (type(item) is str) for item in value)
     return 1 if kind is bool else 8 if kind in _NUMBERS else len(value) if kind is bytes else 0
-
-
-def marker_of(found: Mapping[str, Value]) -> Marker:
-    """Return the marker that a node's properties are; a number that is none becomes -1, which no marker has."""
-
-    def whole(name: str) -> int:
-        value = found.get(name)
-        return value if type(value) is int else -1
-
-    text = {name: str(found.get(name, "")) for name in ("journal", "run", "digest", "owner")}
-    return Marker(epoch=whole("epoch"), batch=whole("batch"), **text)
-
-
-def changes(expected: Raw, new: Raw) -> dict[str, Value]:
-    """Return the parts of a row that an update writes: ``c``, keys to set (null removes), and ``z``."""
-    before, after = expected["properties"], new["properties"]
-    found: dict[str, Value] = dict.fromkeys(before.keys() - after.keys())
-    found.update(
-        {name: value for name, value in after.items() if name not in before or not same_value(before[name], value)}
-    )
-    return {"c": found, "z": {name: None for name in found if name in before and before[name] == found[name]}}
-
-
-def expected_of(row: Row) -> Raw:
-    """Return what a row expects to be there. ValueError where that is nothing."""
-    if row.expected is None:
-        message = f"row {row.id}: nothing is expected to be there, so it can only be created"
-        raise ValueError(message)
-    return row.expected
-
-
-def new_of(row: Row) -> Raw:
-    """Return what a row leaves there. ValueError where that is nothing."""
-    if row.new is None:
-        message = f"row {row.id}: nothing to create"
-        raise ValueError(message)
-    return row.new

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from migrator.backends._cypher import MARKER_LABEL, SCRATCH_LABEL, CypherForm, marker_of, quoted
+from migrator.backends._cypher import MARKER_LABEL, SCRATCH_LABEL, CypherForm, quoted
+from migrator.backends._cypher_rows import marker_of
 from migrator.backends._edge_ids import EdgeNames
 from migrator.backends._falkor_lookup import Finder
 from migrator.backends._falkor_read import NOT_OURS, Reader

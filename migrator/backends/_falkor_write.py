@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from migrator.backends._cypher import MARKER_LABEL, changes, expected_of, new_of, quoted
+from migrator.backends._cypher import MARKER_LABEL, quoted
+from migrator.backends._cypher_rows import changes, expected_of, new_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
