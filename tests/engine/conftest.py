@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
+from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
@@ -222,8 +224,10 @@ class World:
             return [stored.event for stored in journal.events(run_id or self.run_ids()[-1])]
 
     def run_ids(self) -> list[str]:
-        with Journal.open(self.journal, mode="read") as journal:
-            return [state.run_id for state in journal.runs()]
+        """Return the runs in their order; asked so often that the journal, which reads everything, takes too long."""
+        with closing(sqlite3.connect(f"file:{self.journal}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT run_id FROM events WHERE type = 'run.opened' ORDER BY seq")
+            return [run_id for (run_id,) in found]
 
     def forget(self) -> None:
         """Take the journal away, so that the next run has the steps of a first one."""

@@ -66,8 +66,8 @@ def test_a_quarantined_record_that_cannot_be_looked_up_is_kept_as_it_was_read(
 
 def test_batches_are_bounded_by_what_their_texts_weigh(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for raw in world.source_store.nodes.values():
-        raw["properties"]["content"] = ["x" * 400, {"a": "y" * 100}]
-    monkeypatch.setattr(MemoryBackend, "batch_bytes", 1_200)
+        raw["properties"]["content"] = ["x" * 4_000, {"a": "y" * 1_000}]
+    monkeypatch.setattr(MemoryBackend, "batch_bytes", 12_000)
     network = world.network()
     result = world.migrate(batch_size=100)
     sizes = [len(batch.rows) for batch, _ in network.arguments["write"] if batch.kind == "memory"]
