@@ -83,7 +83,12 @@ def _verified(
     )
     if failed:
         msg = f"verification failed: {verification.missing} missing, {verification.different} different"
-        error = VerificationFailed(msg, hint="`memmig migrate` between the two stores brings what is missing")
+        # What a run wrote and somebody deleted is left alone by the next one, unless it is told otherwise.
+        hint = (
+            "`memmig migrate` between the two stores brings what is missing; with `--on-conflict overwrite` also what"
+        )
+        hint += " was deleted or changed in the target"
+        error = VerificationFailed(msg, hint=hint)
         error.result = result
         raise error
     return result

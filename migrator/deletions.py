@@ -112,12 +112,16 @@ def find_absent(
     if kept["memory"] > FEW and not left:
         msg = f"none of the {kept['memory']} memories that this pair keeps in the target is left in the source"
         raise LimitHit(msg, hint=_LOOK)
-    if resumed:
-        return Absent(ids=ids, kept=kept)  # some of what it deleted itself is gone already
     there = stores.target.inventory()
-    # Of what others deleted there nothing is kept any more.
-    kept["memory"] = min(kept["memory"], there.memories + sum(there.other_nodes.values()))
-    kept["relationship"] = min(kept["relationship"], there.relationships + there.other_relationships)
+    holds: dict[Kind, int] = {
+        "memory": there.memories + sum(there.other_nodes.values()),
+        "relationship": there.relationships + there.other_relationships,
+    }
+    own = journal.state(run_id).counts() if resumed else {}
+    for kind in KINDS:
+        # Of what others deleted there nothing is kept any more. What this run did so far is as if it had not.
+        did = own.get(kind, {})
+        kept[kind] = min(kept[kind], holds[kind] + did.get("deleted", 0) - did.get("created", 0))
     return Absent(ids=ids, kept=kept)
 
 

@@ -34,10 +34,26 @@ from migrator.places import default_journal
 from migrator.preflight import begin_reading, dry_run, make_run, preflight, result_of, run_validate
 from migrator.reconnect import persist
 from migrator.since import parse_since
-from migrator.standing import began_with, kept_config, kept_options, open_run
-from migrator.stores import code_version, config_of, connect, fingerprint, no_secrets, open_stores, plain_config
+from migrator.standing import began_with, kept_config, kept_options, open_run, saying_how_to_go_on
+from migrator.stores import (
+    code_version,
+    config_of,
+    connect,
+    fingerprint,
+    no_secrets,
+    open_stores,
+    plain_config,
+    refuse_one_file,
+)
 from migrator.sync import durability_of, reached
-from migrator.takeback import close_left, refuse_alien_marker, rollback_lease, rollback_of, run_rollback
+from migrator.takeback import (
+    close_left,
+    refuse_alien_marker,
+    rollback_lease,
+    rollback_of,
+    run_rollback,
+    say_how_to_go_on,
+)
 from migrator.times import time_text
 from migrator.verification import refuse_failed, verification_of, verify_run
 
@@ -84,6 +100,7 @@ def run_migrate(
     options = replace(options, on_conflict="skip") if options.skip_duplicates else options
     source = replace(source, all_labels=options.all_labels)
     target = replace(target, all_labels=options.all_labels)
+    refuse_one_file("journal", journal_path, (source.path, target.path))
     if options.dry_run:
         return dry_run(source, target, options, journal_path, hooks)
     with ExitStack() as stack:
@@ -104,8 +121,9 @@ def run_migrate(
         reading, scope = begin_reading(journal, run_id, stores, source, options, hooks, now=opened_at, state=state)
         if scope.full:
             stores.source.read_ahead(digests=False)
-        scanned, empty = preflight(stores, reading, options, hooks, resuming=state is not None)
-        refuse_suspect(journal, stores, options, scanned)
+        with saying_how_to_go_on(state):
+            scanned, empty = preflight(stores, reading, options, hooks, resuming=state is not None)
+            refuse_suspect(journal, stores, options, scanned)
         if scope.full:
             stores.source.read_ahead(digests=True)
         if journal is None:
@@ -156,7 +174,13 @@ def _carry_out(run: Run, started: float) -> MigrationResult:
             failed = verification_of(state.verification)
         seconds = run.hooks.monotonic() - started
         if take_back:
-            _take_back(run, error.message)
+            try:
+                _take_back(run, error.message)
+            except MemmigError as worse:
+                say_how_to_go_on(worse, run.run_id)
+                status, code = run.history.state(run.run_id).status, worse.exit_code
+                worse.result = result_of(run, status, verification=failed, seconds=seconds, exit_code=code)
+                raise
             state = run.history.state(run.run_id)
             error.result = result_of(run, state.status, verification=failed, seconds=seconds, exit_code=error.exit_code)
         else:

@@ -128,7 +128,7 @@ def result_of(run: Run, status: str, **changes: Any) -> MigrationResult:  # noqa
     """Return the result of a run as it stands; ``changes`` are fields of the result."""
     counts = run.counts
     left = any(counts[kind][key] for kind in KINDS for key in ("conflict", "quarantined", "retained"))
-    left = left or any(one.what == "changing" for one in run.findings)
+    left = left or run.changing > 0
     base = MigrationResult(
         run_id=run.run_id,
         status=status,  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ def persist[T](target: Backend, step: Callable[[], T], progressed: Callable[[], 
             vain = 0 if progressed() > before else vain + 1
             target.close()
             if vain >= len(_RECONNECTS):
-                raise StoreUnreachable(error.message, hint="start the server, then `memmig resume`") from error
+                raise StoreUnreachable(error.message, hint="start the server") from error
             _reconnect(target, _RECONNECTS[vain:])
 
 
@@ -56,5 +56,5 @@ def _reconnect(target: Backend, waits: Iterable[float]) -> None:
             return
     raise StoreUnreachable(
         "the target went away and did not come back" + (f": {last.message}" if last else ""),
-        hint="start the server, then `memmig resume`",
+        hint="start the server",
     )

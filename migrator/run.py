@@ -43,6 +43,7 @@ class Run:
     absent: Absent = field(default_factory=Absent)  #: what --delete is about
     counts: dict[Kind, dict[str, int]] = field(default_factory=lambda: {kind: no_counts() for kind in KINDS})
     findings: list[Finding] = field(default_factory=list)
+    changing: int = 0  #: findings of that kind, of which the result may not name any
     warnings: list[str] = field(default_factory=list)
     out_of_scope: dict[Kind, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
 
@@ -52,6 +53,7 @@ class Run:
             self.counts[kind] = no_counts()
             self.out_of_scope[kind] = set()
         self.findings.clear()
+        self.changing = 0
         skipped = self.scanned.inventory
         self.counts["memory"]["skipped"] = sum(skipped.other_nodes.values())
         self.counts["relationship"]["skipped"] = skipped.other_relationships
@@ -67,6 +69,7 @@ class Run:
     def find(self, kind: Kind, identity: str, what: str, name: str, reason: str) -> None:
         """Keep a finding for the result; the journal has them all."""
         self.out_of_scope[kind].add(identity)
+        self.changing += what == "changing"
         if len(self.findings) < MAX_FINDINGS:
             self.findings.append(Finding(kind=kind, id=identity, what=what, field=name, reason=reason))
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from migrator.errors import UnfinishedRun, UsageError
+from migrator.errors import MemmigError, StoreUnreachable, UnfinishedRun, UsageError
 from migrator.models import MigrationOptions
 from migrator.stores import config_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from journal.events import RunOpened
     from journal.state import RunState
     from journal.store import Journal
@@ -69,3 +72,16 @@ def kept_config(began: dict[str, Any], asked: BackendConfig) -> BackendConfig:
         raise UsageError(msg, hint="resume it without --layout and --from-layout")
     names = ("layout", "all_labels", "label", "id_property")
     return replace(asked, **{name: getattr(kept, name) for name in names})
+
+
+@contextmanager
+def saying_how_to_go_on(state: RunState | None) -> Iterator[None]:
+    """Have errors before a resume's first write say so; those of a new run say themselves that nothing was written."""
+    try:
+        yield
+    except MemmigError as error:
+        if state is not None:
+            on = f"`memmig resume {state.run_id}` goes on, `memmig rollback {state.run_id}` takes it back"
+            away = isinstance(error, StoreUnreachable) and error.hint
+            error.hint = f"{error.hint}; then {on}" if away else f"nothing more was written; {on}"
+        raise

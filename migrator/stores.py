@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from migrator.backends import registry
-from migrator.errors import StoreRefused
+from migrator.errors import StoreRefused, UsageError
 from migrator.models import BackendConfig, BackendType
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import ExitStack
 
     from journal.store import Journal
@@ -30,6 +31,29 @@ _NOT_JOURNALLED = {"password"}
 def no_secrets(config: BackendConfig, _role: Role) -> BackendConfig:
     """Return the configuration as it is."""
     return config
+
+
+#: What a store's file, or a journal, may have beside it.
+_BESIDE = ("", "-wal", "-shm", "-journal", ".lock", ".settings")
+
+
+def refuse_one_file(what: str, path: Path, others: Iterable[Path | None]) -> None:
+    """Raise UsageError where a journal or log file and another file are one, or one is what the other has beside it."""
+    for other in others:
+        if other is not None and any(_one_file(one, two) for one in _files(path) for two in _files(other)):
+            msg = f"the {what} {path} and {other} are one file, or one would overwrite the other"
+            raise UsageError(msg, hint=f"give the {what} a path of its own")
+
+
+def _files(path: Path) -> list[Path]:
+    place = path.expanduser().resolve()
+    return [place.with_name(place.name + end) for end in _BESIDE]
+
+
+def _one_file(one: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return one == other or one.samefile(other)
+    return False
 
 
 def connect(config: BackendConfig, role: Role) -> Backend:

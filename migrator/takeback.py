@@ -13,8 +13,10 @@ from migrator.errors import (
     JournalNotWritable,
     MemmigError,
     NoSuchRun,
+    OutcomeUnknown,
     RollbackRefused,
     StoreRefused,
+    StoreUnreachable,
     TargetFull,
 )
 from migrator.hooks import Hooks
@@ -164,14 +166,19 @@ def _roll_back_one(
             rollback.run(lease)
         except MemmigError as error:
             error.result = _rollback_result(rollback, "interrupted", info, hooks.monotonic() - started, lease)
-            on = f"`memmig rollback {run_id}` goes on"
-            if isinstance(error, Interrupted) or not error.hint:
-                error.hint = on
-            elif isinstance(error, (TargetFull, JournalNotWritable)):
-                error.hint = f"{error.hint}; then {on}"
+            say_how_to_go_on(error, run_id)
             raise
         status = journal.state(run_id).status
         return _rollback_result(rollback, status, info, hooks.monotonic() - started, lease)
+
+
+def say_how_to_go_on(error: MemmigError, run_id: str) -> None:
+    """Make an error's hint say that the rollback which it ended goes on when it is asked for again."""
+    on = f"`memmig rollback {run_id}` goes on"
+    if isinstance(error, Interrupted) or not error.hint:
+        error.hint = on
+    elif isinstance(error, (TargetFull, JournalNotWritable, StoreUnreachable, OutcomeUnknown)):
+        error.hint = f"{error.hint}; then {on}"
 
 
 def _rollback_result(

@@ -72,7 +72,7 @@ _BY_SCHEME = {scheme: name for name, kind in _KINDS.items() for scheme in kind.s
 _REDIS_SCHEMES = ("redis", "rediss")
 _LAST_PORT = 65_535
 
-_USERINFO = re.compile(r"(?<!/)//([^\s/@:]*):\S*@")
+_USERINFO = re.compile(r"(?<!/)//([^\s/:]*):\S*@")
 #: A password that was not quoted may hold what ends a parameter, so all of the URL that follows it is hidden.
 _QUERY_SECRET = re.compile(r"(?i)([?&#;][\w-]*(?:pass|passwd|password|pwd|auth|token|secret|key)=)\S*")
 

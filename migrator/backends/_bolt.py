@@ -184,7 +184,7 @@ class BoltStore:
                 raise lost.__cause__ from None
             if begun:
                 message = f"the process that read {self._address()} ended"
-                raise StoreUnreachable(message, hint="resume the run: it reads again") from lost
+                raise StoreUnreachable(message, hint="start it again") from lost
         finally:
             if not complete:
                 reader.close()

@@ -183,8 +183,9 @@ _ROWS: dict[Wanted, Callable[[Record | Corrupt], tuple[Any, ...]]] = {
 
 def serve() -> None:
     """Answer the parent until its end closes. The program of the reader's process."""
-    # Ctrl-C goes to the whole group: the parent finishes its batch, for which it may need the next page.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # These go to the whole group: the parent finishes its batch, for which it may need the next page.
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
     given, wanted = sys.stdin.buffer, sys.stdout.buffer
     with contextlib.suppress(EOFError, BrokenPipeError):
         try:

@@ -13,6 +13,7 @@ from migrator.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
+    from pathlib import Path
 
     from migrator.cli.options import Settings
     from migrator.hooks import Progress
@@ -29,6 +30,22 @@ def _escaped(_logger: object, _method: str, event: MutableMapping[str, Any]) -> 
     return {key: escape(value) if type(value) is str else value for key, value in event.items()}
 
 
+#: How files of SQLite and of Redis begin.
+_STORES = (b"SQLit", b"REDIS")
+
+
+def _refuse_store(path: Path) -> None:
+    with suppress(OSError):
+        # A device, or a pipe, has no beginning.
+        if not path.is_file():
+            return
+        with path.open("rb") as found:
+            begins = found.read(5)
+        if begins in _STORES:
+            message = f"the log file {path} is a store or a journal"
+            raise UsageError(message, hint="give another path to --log-file")
+
+
 def configure(settings: Settings, *, verbose: bool = False) -> None:
     """Send structlog's events where the options say. UsageError (2) for a log file that cannot be written."""
     import structlog
@@ -39,6 +56,7 @@ def configure(settings: Settings, *, verbose: bool = False) -> None:
     last: list[Any] = [_escaped, structlog.dev.ConsoleRenderer(colors=False)]
     if settings.log_file is not None:
         level = DEBUG if settings.debug else INFO
+        _refuse_store(settings.log_file)
         try:
             number = os.open(settings.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:

@@ -117,6 +117,10 @@ def migrate(ctx: click.Context, /, **given: Any) -> int:  # noqa: ANN401 - click
         return run(ctx, go_on, verbose=given["verbose"], nothing=NOTHING_OPEN)
 
     source, target = source_of(given), target_of(given)
+    if (log_file := settings(ctx).log_file) is not None:
+        from migrator.stores import refuse_one_file
+
+        refuse_one_file("log file", log_file, (source.path, target.path, journal))
 
     def start(hooks: Hooks) -> MigrationResult | None:
         from migrator.manager import run_migrate
