@@ -637,6 +637,21 @@ def test_a_resume_of_a_source_that_was_emptied_meanwhile_deletes_nothing_more(wo
     assert contents(world.target_store) == before
 
 
+def test_a_resume_counts_its_limit_by_what_is_left_in_the_target_as_a_new_run_does(world: World) -> None:
+    world.source_store.nodes |= {f"n{number}": memory(f"n{number}") for number in range(32)}  # 40 with the others
+    world.migrate()
+    drop(world.source_store, "n0", "n1", "n2")
+    world.network().kill("after", "journal:run.opened")
+    with pytest.raises(Killed):
+        world.migrate(delete=True, max_delete="10%")
+    world.network()
+    drop(world.target_store, *(f"n{number}" for number in range(10, 30)))
+    before = contents(world.target_store)
+    with pytest.raises(LimitHit):
+        world.migrate(resume=True)
+    assert contents(world.target_store) == before
+
+
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_a_server_that_loses_deletions_gets_them_again(world: World, nth: int) -> None:
     world.migrate()

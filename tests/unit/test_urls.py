@@ -202,6 +202,10 @@ def test_redact_hides_passwords_anywhere_in_a_text(password: str) -> None:
     assert urls.redact("see falkordb://h:6379/g and sqlite:///a@b") == "see falkordb://h:6379/g and sqlite:///a@b"
 
 
+def test_redact_hides_the_password_of_a_user_whose_name_has_an_at_sign() -> None:
+    assert urls.redact("see bolt://me@corp.com:secret@h:1/g.") == "see bolt://me@corp.com:***@h:1/g."
+
+
 @given(path=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
 def test_show_and_parse_agree_on_every_path(path: str) -> None:
     if path != "/" and not path.startswith("~"):
