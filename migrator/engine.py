@@ -130,7 +130,8 @@ class Forward:
                 msg = f"the source holds {holds[kind]} of kind {kind} now, had {before}, and {read} could be read"
                 raise StoreRefused(msg, hint="look at the source; nothing that was moved is lost")
             if read < before:
-                run.warnings.append(f"{before - read} of kind {kind} went from the source during the run")
+                warning = f"{before - read} of kind {kind} went from the source during the run"
+                run.warnings += [] if warning in run.warnings else [warning]
 
     def _count_gone(self) -> None:
         """Count what an earlier pass wrote and this one did not read, as it is gone from the source: the run did it."""

@@ -172,7 +172,8 @@ def _records(source: Reading, form: Form, kind: Kind, size: int, hooks: Hooks, s
 def unstorable(form: Form, record: Record) -> tuple[str, str] | None:
     """Return the field and the reasons for which a form cannot hold a record exactly; None where it can."""
     problems = form.problems(record)
-    return (problems[0].field, "; ".join(one.reason for one in problems)) if problems else None
+    # Several fields may have one reason.
+    return (problems[0].field, "; ".join(dict.fromkeys(one.reason for one in problems))) if problems else None
 
 
 def _name(item: Record | Corrupt) -> str | None:
