@@ -6,7 +6,6 @@ everything that a run read arrives or is reported.
 
 from __future__ import annotations
 
-import os
 import tempfile
 import uuid
 from contextlib import suppress
@@ -45,8 +44,6 @@ ENDS = st.tuples(st.sampled_from(_MEMORIES), st.sampled_from(_MEMORIES))
 FOREIGN = st.tuples(st.sampled_from(["create", "edit", "edit", "delete", "attach", "copy"]), st.integers(0, 9), ENDS)
 SOME = st.lists(FOREIGN, max_size=3)
 SOURCE = st.lists(st.tuples(st.sampled_from(["memory", "edge", "delete"]), st.integers(0, 9), ENDS), max_size=2)
-#: Where syncing a file takes no time, as death is an exception here; None: where temporary files go.
-MEMORY = next((place for place in ("/dev/shm",) if os.access(place, os.W_OK)), None)
 SHARDS = 4
 EXAMPLES = 250  #: of each shard
 
@@ -61,7 +58,7 @@ class History(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.patch = pytest.MonkeyPatch()
-        self.folder = tempfile.TemporaryDirectory(prefix="memmig-history-", dir=MEMORY)
+        self.folder = tempfile.TemporaryDirectory(prefix="memmig-history-")
         self.patch.setattr("migrator.reconnect._RECONNECTS", (0.0, 0.0, 0.0))
         # Death is an exception here: what was written stays written, and syncing it takes most of the time.
         self.patch.setattr("journal.engine._WRITE_PRAGMAS", (*_WRITE_PRAGMAS, "PRAGMA synchronous=OFF"))
