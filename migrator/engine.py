@@ -50,6 +50,7 @@ class Forward:
         self._bases: Bases | None = None
         self._read: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._leaving = Leaving(run.target)  #: dry run: edges that would have moved
+        self._made: set[str] = set()  #: dry run: memories that would have been created
         self._flying: tuple[Kind, list[Planned], Callable[[], bool]] | None = None  #: the batch on its way
         self._mangled: dict[tuple[Kind, str], Base] = {}  #: what a failed verification found of this run's own rows
 
@@ -269,10 +270,7 @@ class Forward:
     def _write(self, kind: Kind, group: tuple[Operation, str], plans: list[Planned]) -> None:
         run = self._run
         if self._lease is None:
-            for planned in plans:
-                run.count(kind, planned.action)
-                if group[0] == "replace" and planned.row is not None:
-                    self._leaving.let_go(planned.row)
+            self._foresee(kind, group[0], plans)
             return
         if not self._lease.held:
             self._ready()
@@ -282,6 +280,24 @@ class Forward:
             self._flying = kind, plans, self._lease.send_meanwhile(kind, group, *_rows_and_entries(plans))
         else:
             self._send(kind, group, plans, refusals=0)
+
+    def _foresee(self, kind: Kind, operation: Operation, plans: list[Planned]) -> None:
+        """Count what a run would write; edges whose ends would not be there are conflicts, as its guards would find."""
+        run = self._run
+        if kind == "memory" and operation == "create":
+            self._made.update(planned.record.id for planned in plans)
+        places = kind == "relationship" and operation != "update" and not run.target_was_empty
+        missing = self._missing_ends([planned.record for planned in plans]) - self._made if places else set()
+        for planned in plans:
+            if _hangs_on(planned.record, missing):
+                self._note(kind, [self._no_end(kind, planned.record)])
+                continue
+            run.count(kind, planned.action)
+            if operation == "replace" and planned.row is not None:
+                self._leaving.let_go(planned.row)
+
+    def _no_end(self, kind: Kind, record: Record) -> Planned:
+        return self._planner.conflict(kind, record, None, digest(record), END_IS_MISSING)
 
     def _land(self) -> None:
         """Wait for the batch on its way, and journal its outcome."""
@@ -328,11 +344,10 @@ class Forward:
         notes: list[Planned] = []
         full: list[tuple[tuple[Operation, str], list[Planned]]] = []
         for planned in self._plan(kind, records):
-            record = planned.record
             if planned.row is None:
                 notes.append(planned)
-            elif isinstance(record, Relationship) and {record.from_id, record.to_id} & missing:
-                notes.append(self._planner.conflict(kind, record, None, digest(record), END_IS_MISSING))
+            elif _hangs_on(planned.record, missing):
+                notes.append(self._no_end(kind, planned.record))
             else:
                 full += groups.add(planned)
         self._note(kind, notes)
@@ -383,6 +398,10 @@ class Forward:
         made = run.target.apply_schema([step for step in steps if not step.after_load])
         ours = {step.name: step for step in [*left, *made]}
         run.history.append(run.run_id, events.SchemaApplied(steps=[asdict(step) for step in ours.values()]))
+
+
+def _hangs_on(record: Record, ends: set[str]) -> bool:
+    return isinstance(record, Relationship) and not ends.isdisjoint((record.from_id, record.to_id))
 
 
 def _rows_and_entries(plans: list[Planned]) -> tuple[list[Row], list[Entry]]:
