@@ -15,7 +15,7 @@ from migrator.backends._edge_ids import MadeIds, looks_made
 from migrator.model import Corrupt, Relationship, digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from journal.bases import Base, Bases
     from migrator.backends.base import Backend
@@ -79,6 +79,26 @@ class Matching:
         found: dict[str, str] = {}
         for place, known in self._known(self._bases, target, wanted.keys()).items():
             found |= _matched(wanted[place], known)
+        return found
+
+    def names_of_lost(self, names: Mapping[str, str]) -> dict[str, str]:
+        """Return {made id: known id} of the edges beside ``names`` that are what the pair knows by an id of no store.
+
+        What is gone from the target is known by its digest alone, so an edge that was changed since is not found.
+        """
+        rest = {edge.id: edge for edge in self.unknown() if edge.id not in names}
+        if self._bases is None or not rest:
+            return {}
+        taken = self._here.union(names.values())
+        lost = [name for name, _ in self._bases.all("relationship") if looks_made(name) and name not in taken]
+        found: dict[str, str] = {}
+        for some in batched(lost, _SIZE):
+            for name, base in self._bases.get("relationship", some).items():
+                equal = (made for made, edge in rest.items() if digest(replace(edge, id=name)) == base.digest)
+                made = next(equal, None)
+                if made is not None:
+                    found[made] = name
+                    del rest[made]
         return found
 
     def _known(self, bases: Bases, target: Backend, places: Iterable[_Place]) -> dict[_Place, dict[str, Base]]:

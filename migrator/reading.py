@@ -15,7 +15,7 @@ from migrator.model import KINDS, Corrupt, Relationship
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    from journal.bases import Bases
+    from journal.bases import Base, Bases
     from migrator.backends.base import Backend, Digested, Form, Raw
     from migrator.hooks import Hooks
     from migrator.model import Kind, Record
@@ -222,15 +222,30 @@ class Later:
         found = {i: decode(kind, raw) for i, raw in self._source.lookup(kind, dict.fromkeys(ids)).items()}
         lost = [i for i in ids if i not in found and looks_made(i)] if kind == "relationship" else []
         if lost:
-            if self._made is None:
-                self._made = self._known()
-            here = {name: self._made[name] for name in lost if name in self._made}
+            made = self._by_known()
+            here = {name: made[name] for name in lost if name in made}
             raws = self._source.lookup(kind, {edge.id: edge for edge in here.values()})
             for name, edge in here.items():
                 if edge.id in raws:
                     record = decode(kind, raws[edge.id])
                     found[name] = replace(record, id=name)
         return found
+
+    def bases(self, kind: Kind) -> Iterator[dict[str, Base]]:
+        """Yield in chunks the bases of what the source holds, by the ids that the pair knows."""
+        unknown = False
+        for page in self._source.scan(kind, self._size):
+            found = self._bases.get(kind, [record.id for record in page])
+            unknown |= kind == "relationship" and any(one.id not in found and looks_made(one.id) for one in page)
+            yield found
+        renamed = [name for name, edge in self._by_known().items() if name != edge.id] if unknown else []
+        for some in batched(renamed, self._size):
+            yield self._bases.get(kind, some)
+
+    def _by_known(self) -> dict[str, Relationship]:
+        if self._made is None:
+            self._made = self._known()
+        return self._made
 
     def _known(self) -> dict[str, Relationship]:
         matching, made = Matching(self._bases), dict[str, Relationship]()
@@ -240,6 +255,7 @@ class Later:
                 if isinstance(edge, Relationship) and looks_made(edge.id):
                     made[edge.id] = replace(edge, properties={})
         known_as = matching.names(self._target)
+        known_as |= matching.names_of_lost(known_as)
         return {known_as.get(name, name): edge for name, edge in made.items()}
 
 

@@ -281,7 +281,7 @@ def verify_later(
     by_id = Later(source, target, journal.bases(opened.pair), size) if source is not None and opened else None
     for kind in KINDS:
         done = 0
-        for chunk in _later_scope(journal, run_id, kind, source, size):
+        for chunk in _later_scope(journal, run_id, kind, by_id, size):
             hooks.check()
             _compare_later(kind, chunk, by_id, target, tally)
             done += len(chunk)
@@ -290,16 +290,12 @@ def verify_later(
 
 
 def _later_scope(
-    journal: Journal, run_id: str, kind: Kind, source: Backend | None, size: int
+    journal: Journal, run_id: str, kind: Kind, source: Later | None, size: int
 ) -> Iterator[dict[str, Expected]]:
     """Yield the run's rows in chunks; a run without rows found all equal, so what it read is its scope."""
-    state = journal.state(run_id)
-    if source is not None and state.opened is not None and not state.batches:
-        bases = journal.bases(state.opened.pair)
-        for records in source.scan(kind, size):
-            found = bases.get(kind, [record.id for record in records])
-            known = {i: Expected("unchanged", None, b.digest, b.bumped) for i, b in found.items() if b.digest}
-            yield known
+    if source is not None and not journal.state(run_id).batches:
+        for found in source.bases(kind):
+            yield {i: Expected("unchanged", None, b.digest, b.bumped) for i, b in found.items() if b.digest}
         return
     yield from written_rows(journal, run_id, kind, size, _IN_SCOPE | _MANGLED | _DELETED)
 

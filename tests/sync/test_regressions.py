@@ -6,14 +6,16 @@ import json
 import sqlite3
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
+from migrator import manager
 from migrator.backends._cypher import edge_id
-from migrator.errors import Interrupted, LimitHit
+from migrator.errors import Interrupted, LimitHit, VerificationFailed
 from migrator.model import Relationship, canonical
-from migrator.models import BackendConfig, BackendType
+from migrator.models import BackendConfig, BackendType, VerificationResult
 from tests.stores import SCHEMA_012
 from tests.sync.conftest import START, stamp
 
@@ -195,3 +197,18 @@ def test_an_edge_without_id_that_was_deleted_in_the_target_is_a_conflict_until_i
     changed = _nameless(nights, nights.now, "2")
     assert nights.run(None).relationships["created"] == 1
     assert list(nights.there.edges) == [changed]
+
+
+def test_verify_of_a_quiet_night_knows_an_edge_without_id_by_its_old_id(nights: Nights) -> None:
+    nights.here.edges.clear()
+    known = _nameless(nights, nights.now, "1")
+    nights.run(None)
+    assert _nameless(nights, nights.now, "2") != known
+    assert nights.run(None).relationships["updated"] == 1
+    quiet = nights.run(None)
+    assert quiet.relationships["unchanged"] == 1
+    verify = partial(manager.run_verify, quiet.run_id, journal_path=nights.journal)
+    assert verify().verification == VerificationResult(status="passed", matched=3)
+    del nights.there.edges[known]
+    with pytest.raises(VerificationFailed, match="1 missing, 0 different"):
+        verify()
