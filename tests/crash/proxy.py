@@ -170,10 +170,12 @@ class Proxy:
     def _struck(self, link: _Link, request: bytes, how: How) -> bool:
         """Strike at a request; return whether the connection goes on."""
         if how in {"request lost", "half a request"}:
+            self.struck.set()
             link.server.sendall(request[: len(request) // 2 if how == "half a request" else 0])
             link.cut()
         elif how in {"request late", "request held"}:
             link.held = request
+            self.struck.set()
             if how == "request late":
                 with suppress(OSError):
                     link.client.shutdown(socket.SHUT_RDWR)
@@ -182,7 +184,6 @@ class Proxy:
             link.answer = how
             link.server.sendall(request)
             return True
-        self.struck.set()
         return how == "request held"
 
     def _answers(self, link: _Link) -> None:
@@ -192,13 +193,13 @@ class Proxy:
                     link.unheard.put(piece)
                     continue
                 how, link.answer = link.answer, None
+                if how is not None:
+                    self.struck.set()  # before the client hears of it: it may have been its last request
                 if how == "answer late":
-                    self.struck.set()
                     time.sleep(self.late)
                 if how != "answer lost":
                     link.client.sendall(piece[: len(piece) // 2] if how == "half an answer" else piece)
                 if how is not None and how != "answer late":
                     link.cut()
-                    self.struck.set()
         if not link.held:
             link.cut()

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 SEED = 20_251
 #: A resume of many records reads for seconds before it writes: most are killed before that, or it would take an hour.
 BEFORE_IT_WRITES = 0.75
-START = 1.0  #: seconds in which a process is killed that has not written yet
-WORK = 0.3  #: seconds in which one is killed that has, and a smaller part of it as less is left to do
+#: Of an undisturbed run: the time in which a process is killed that has written, and less of it as less is left to do.
+WORK = 1 / 40
+FIRST_BATCH = "SELECT max(batch) FROM batches"
 
 pytestmark = pytest.mark.long
 
@@ -45,6 +46,9 @@ class Chain:
     chance: random.Random = field(default_factory=lambda: random.Random(SEED))
     kills: int = 0
     seconds: float = 0.0
+    start: float = 0.0  #: seconds in which a process is killed that has not written yet
+    work: float = 0.0  #: seconds in which one is killed that has
+    waited: float = 0.0  #: seconds that the last process took until it gave a sign
 
     @property
     def source(self) -> str:
@@ -72,7 +76,7 @@ class Chain:
         command = [sys.executable, "-m", "migrator", *words, "--journal", str(self.journal), "--json"]
         early = self.chance.random() < BEFORE_IT_WRITES
         moment = self.chance.random()
-        sign = self.chance.choice(("SELECT max(seq) FROM events", "SELECT max(batch) FROM batches"))
+        sign = self.chance.choice(("SELECT max(seq) FROM events", FIRST_BATCH)) if kill else FIRST_BATCH
         started, seen = time.monotonic(), self.ask(sign)
         with (
             (self.folder / "said").open("wb") as said,
@@ -82,13 +86,15 @@ class Chain:
         ):
             if kill and early:
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(moment * START)
-            elif kill:
+                    process.wait(moment * self.start)
+            else:
                 while process.poll() is None and self.ask(sign) == seen:
                     time.sleep(0.01)
+                self.waited = time.monotonic() - started
+            if kill and not early:
                 left = 1 - self.ask("SELECT count(*) FROM applied_entries") / (2 * self.records)
                 with suppress(subprocess.TimeoutExpired):
-                    process.wait(moment * WORK * left)
+                    process.wait(moment * self.work * left)
             if kill:
                 process.kill()
             process.wait()
@@ -104,9 +110,10 @@ def _run_id(chain: Chain) -> str:
 
 
 def _undisturbed(chain: Chain) -> float:
-    """Return the seconds of a run that nobody disturbs; everything is as before it afterwards."""
+    """Return the seconds of a run that nobody disturbs, which time the kills; everything is as before it afterwards."""
     assert chain.run(chain.migrate_words(), kill=False) == 0
-    seconds, chain.seconds = chain.seconds, 0.0
+    seconds = chain.seconds
+    chain.start, chain.work = chain.waited, seconds * WORK
     assert chain.run(("rollback", _run_id(chain)), kill=False) == 0
     chain.seconds = 0.0
     shutil.rmtree(chain.journal.parent)
