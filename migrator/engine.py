@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from journal import events
 from journal.bases import Base
 from journal.chain import Entry
-from migrator.backends.base import SchemaStep
 from migrator.codec import dump_raw
 from migrator.deletions import Deletions
 from migrator.errors import ConflictFound, MemmigError, StoreRefused
@@ -23,6 +20,7 @@ from migrator.model import KINDS, Corrupt, Relationship, digest
 from migrator.plan import END_IS_MISSING, Groups, Planned, Planner, bumped_of, digest_if_any
 from migrator.removal import Leaving
 from migrator.scan import unstorable
+from migrator.schema_work import complete_schema, make_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -74,7 +72,7 @@ class Forward:
         if any(run.absent.ids.values()):
             Deletions(run, self._lease, resumed=self._resumed, ready=self._ready, leaving=self._leaving)()
         if self._lease is not None and self._lease.held:
-            self._complete_schema()
+            complete_schema(run)
             self._lease.barrier()
 
     def _settle(self, lease: Lease) -> None:
@@ -376,28 +374,8 @@ class Forward:
         """Before the first writing batch: what the store's client expects is created, then the marker is claimed."""
         run = self._run
         assert self._lease is not None  # noqa: S101 - only a run that writes comes here
-        self._make(run.target.missing_schema())
+        make_schema(run, run.target.missing_schema())
         self._lease.claim()
-
-    def _complete_schema(self) -> None:
-        state = self._run.history.state(self._run.run_id)
-        applied = {step["name"] for step in state.schema_applied}
-        rest = [SchemaStep(**step) for step in state.schema_planned if step["name"] not in applied]
-        self._make([replace(step, after_load=False) for step in rest])
-
-    def _make(self, missing: list[SchemaStep]) -> None:
-        """Plan, make, and journal what was made; what a process that died may have made before counts as ours."""
-        run = self._run
-        pending = [SchemaStep(**step) for step in run.history.state(run.run_id).schema_pending]
-        left = [step for step in pending if not step.after_load]
-        # What was planned before keeps its statements: a request for it may still land.
-        steps = list({step.name: step for step in [*left, *missing, *left]}.values())
-        if not steps:
-            return
-        run.history.append(run.run_id, events.SchemaPlanned(steps=[asdict(step) for step in steps]))
-        made = run.target.apply_schema([step for step in steps if not step.after_load])
-        ours = {step.name: step for step in [*left, *made]}
-        run.history.append(run.run_id, events.SchemaApplied(steps=[asdict(step) for step in ours.values()]))
 
 
 def _hangs_on(record: Record, ends: set[str]) -> bool:

@@ -192,8 +192,8 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
     bug_in(
         "a run is finished without a barrier",
         ENGINE,
-        "            self._complete_schema()\n            self._lease.barrier()\n",
-        "            self._complete_schema()\n",
+        "            complete_schema(run)\n            self._lease.barrier()\n",
+        "            complete_schema(run)\n",
         f"{LOSSES}::test_what_a_finished_run_wrote_survives_its_server",
     ),
     bug_in(

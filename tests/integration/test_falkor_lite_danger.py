@@ -317,6 +317,44 @@ def test_a_file_that_another_server_saves_for_us_keeps_its_mode(file: Path) -> N
     _check_holds(file, "a", "theirs")
 
 
+@pytest.mark.parametrize("announce", [False, True])
+def test_a_server_that_says_nothing_at_its_start_is_started_once_more(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, announce: bool
+) -> None:
+    # One of some 20,000 starts stood still for good.
+    binary, module = embedded.binaries()
+    once, tried = tmp_path / "once", tmp_path / "tried"
+    once.write_text(f'#!/bin/sh\n[ -e "{tried}" ] && exec "{binary}" "$@"\necho $$ >"{tried}"\nexec sleep 600\n')
+    once.chmod(0o700)
+    monkeypatch.setattr(embedded, "binaries", lambda: (str(once), module))
+    monkeypatch.setattr(embedded, "_SILENT_SECONDS", 0.5)
+    server = embedded.start(file, announce=announce)
+    try:
+        assert not psutil.pid_exists(int(tried.read_text())), "the first one is still there"
+        assert embedded.clients(server) == 0
+        found = embedded.find(file)
+        assert (found and found.pid) == (server.pid if announce else None)
+    finally:
+        embedded.stop(server, file if announce else None)
+
+
+def test_a_server_that_never_says_anything_is_given_up(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedded.stop(embedded.start(file, announce=True), file)
+    never = tmp_path / "never"
+    never.write_text("#!/bin/sh\nexec sleep 600\n")
+    never.chmod(0o700)
+    module = embedded.binaries()[1]
+    monkeypatch.setattr(embedded, "binaries", lambda: (str(never), module))
+    monkeypatch.setattr(embedded, "_SILENT_SECONDS", 0.1)
+    monkeypatch.setattr(embedded, "_LOAD_SECONDS", 0.2)
+    with pytest.raises(StoreUnreachable, match="did not load it"):
+        embedded.start(file, announce=True)
+    assert embedded.find(file) is None
+    assert list(file.parent.iterdir()) == []
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends a child with its parent on Linux only")
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGHUP])
 def test_the_server_of_a_copy_ends_with_a_killed_memmig(
