@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,3 +36,16 @@ def called_ahead[Item, Result](
                 yield first, result.result()
         for first, result in under_way:
             yield first, result.result()
+
+
+@contextmanager
+def begun[Result](call: Callable[[], Result], *, overlaps: bool) -> Iterator[Callable[[], Result]]:
+    """Begin a call, and give what waits for its result, whenever that is wanted; ``overlaps`` = it goes on meanwhile.
+
+    Whoever stops early waits for it.
+    """
+    if not overlaps:
+        yield cache(call)
+        return
+    with ThreadPoolExecutor(1, "memmig-ahead") as pool:
+        yield pool.submit(call).result

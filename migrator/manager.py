@@ -118,11 +118,13 @@ def run_migrate(
                 source, target = kept
                 stores = open_stores(ends, source, target, "write")
         run_id = str(uuid.uuid4()) if state is None else state.run_id
-        reading, scope = begin_reading(journal, run_id, stores, source, options, hooks, now=opened_at, state=state)
+        reading, scope, there = begin_reading(
+            journal, run_id, stores, source, options, hooks, now=opened_at, state=state
+        )
         if scope.full:
             stores.source.read_ahead(digests=False)
         with saying_how_to_go_on(state):
-            scanned, empty = preflight(stores, reading, options, hooks, resuming=state is not None)
+            scanned, empty = preflight(stores, reading, options, hooks, resuming=state is not None, there=there)
             refuse_suspect(journal, stores, options, scanned)
         if scope.full:
             stores.source.read_ahead(digests=True)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from journal.store import Journal
+from migrator.ahead import begun
 from migrator.deletions import Absent, find_absent, refuse_suspect, too_many
 from migrator.engine import Forward
 from migrator.errors import ConflictFound, LimitHit, StoreRefused, Unstorable
@@ -18,7 +19,7 @@ from migrator.run import Run
 from migrator.scan import scan_source
 from migrator.standing import open_run
 from migrator.stores import open_stores, owner_of
-from migrator.sync import scope_of
+from migrator.sync import lost, scope_of
 from migrator.takeback import refuse_alien_marker
 from migrator.watermark import Stamps
 
@@ -47,21 +48,41 @@ def begin_reading(
     *,
     now: datetime,
     state: RunState | None = None,
-) -> tuple[Reading, Scope]:
-    """Fix what the run reads, and choose it where that is not everything. Writes nothing."""
+) -> tuple[Reading, Scope, Inventory | None]:
+    """Fix what the run reads, and choose it where that is not everything. Writes nothing.
+
+    Returns what stands in the target, too, where that had to be asked.
+    """
     scope = scope_of(options, now, journal=journal, stores=stores, source=source, state=state)
     bases = None if journal is None else journal.bases(stores.pair, exclude=run_id)
     reading = Reading(stores.source, scope.stamps(hooks.clock()), scope.interval, bases)
-    if journal is not None and not scope.full:
+    if journal is None or scope.full:
+        return reading, scope, None
+    with begun(stores.target.inventory, overlaps=stores.target.overlaps) as look:
         reading.choose(hooks, stores.batch_size(options))
-        journal.expect(stores.pair, run_id, stores.target_store, reading.chosen)
-    return reading, scope
+        there = look()
+    stores.target.release_snapshot()
+    why = lost(journal, stores.pair, there) if state is None else None
+    if why is not None:
+        scope = scope.everything(why)
+        return Reading(stores.source, scope.stamps(hooks.clock()), scope.interval, bases), scope, None
+    journal.expect(stores.pair, run_id, stores.target_store, reading.chosen)
+    return reading, scope, there
 
 
 def preflight(
-    stores: Stores, reading: Reading, options: MigrationOptions, hooks: Hooks, *, resuming: bool
+    stores: Stores,
+    reading: Reading,
+    options: MigrationOptions,
+    hooks: Hooks,
+    *,
+    resuming: bool,
+    there: Inventory | None = None,
 ) -> tuple[Scanned, bool]:
-    """Scan the source and look at the target; nothing is written. Raises Unstorable, StoreRefused."""
+    """Scan the source and look at the target; nothing is written. Raises Unstorable, StoreRefused.
+
+    ``there``: what stands in the target, where that is known.
+    """
     size = stores.batch_size(options)
     scanned = scan_source(reading, stores.target, size, hooks, listing=options.delete)
     found = scanned.result()
@@ -72,15 +93,15 @@ def preflight(
         msg = f"cannot be stored as it is: {where}: {first.reason}{more}"
         hint = "nothing was written; see all with --dry-run, or leave them out with --on-unstorable quarantine"
         raise Unstorable(msg, hint=hint, findings=found.findings)
-    inventory = _inventory(stores.target)
+    inventory = _checked(stores.target, there)
     nodes = inventory.memories + sum(inventory.other_nodes.values())
     empty = not resuming and not nodes and not inventory.relationships and not inventory.other_relationships
     return scanned, empty
 
 
-def _inventory(target: Backend) -> Inventory:
+def _checked(target: Backend, there: Inventory | None) -> Inventory:
     """Return what stands in the target; StoreRefused where ids stand there more than once, or are too long."""
-    inventory = target.inventory()
+    inventory = there or target.inventory()
     for kind in KINDS:
         duplicates = inventory.duplicates.get(kind, ())
         if duplicates:
@@ -154,14 +175,14 @@ def dry_run(
         if journal_path.exists():
             journal = stack.enter_context(Journal.open(journal_path, mode="read"))
             open_run(journal, stores, resume=False)
-        reading, scope = begin_reading(journal, "", stores, source, options, hooks, now=hooks.clock())
+        reading, scope, there = begin_reading(journal, "", stores, source, options, hooks, now=hooks.clock())
         size = stores.batch_size(options)
         scanned = scan_source(reading, stores.target, size, hooks, listing=options.delete)
         found = scanned.result()
         stopped = found.problems > 0 and options.on_unstorable == "stop"
         if not stopped:
             # What the run would meet next.
-            _inventory(stores.target)
+            _checked(stores.target, there)
             refuse_alien_marker(stores.target, journal="" if journal is None else journal.id)
         limit, absent = "", Absent()
         try:

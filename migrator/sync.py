@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from journal.state import RunState
     from journal.store import Journal
     from journal.watermarks import InStep
+    from migrator.backends.base import Inventory
     from migrator.models import BackendConfig, MigrationOptions, VerificationResult
     from migrator.stores import Stores
 
@@ -40,9 +41,17 @@ class Scope:
         """Whether everything is compared."""
         return self.interval is None
 
+    def everything(self, why: str) -> Scope:
+        """Return what a run reads that may leave nothing out after all."""
+        return replace(self, since=None, interval=None, warnings=(*self.warnings, _everything(why)))
+
     def stamps(self, now: datetime) -> Stamps:
         """Return what collects the times of the records that are read."""
         return Stamps(self.ceiling, now)
+
+
+def _everything(why: str) -> str:
+    return f"{why}: everything is compared"
 
 
 def scope_of(
@@ -71,7 +80,7 @@ def scope_of(
         lacks = None if since is None or journal is None else _lacks(journal, stores, in_step, source)
         if lacks is not None:
             since = None
-            warnings.append(f"{lacks}: everything is compared")
+            warnings.append(_everything(lacks))
     return Scope(
         ceiling=ceiling,
         since=since,
@@ -99,7 +108,7 @@ def _begin(options: MigrationOptions, now: datetime, in_step: InStep | None) -> 
 
 
 def _lacks(journal: Journal, stores: Stores, in_step: InStep | None, source: BackendConfig) -> str | None:
-    """Return why the target cannot be what this pair left, or why that says too little of this run, or None."""
+    """Return why the target is another than the pair left, or why that says too little of this run, or None."""
     last = None if in_step is None or in_step.run_id is None else journal.state(in_step.run_id)
     if last is not None and last.opened is not None:
         before, now = last.opened.source, plain_config(source)
@@ -110,17 +119,20 @@ def _lacks(journal: Journal, stores: Stores, in_step: InStep | None, source: Bac
     server = last is not None and last.opened is not None and last.opened.target.get("path") is None
     if last is not None and server and last.identity != stores.target.identity():
         return "the target's server was started anew, or is another, since the last run"
-    there = stores.target.inventory()
-    stores.target.release_snapshot()
+    return None
+
+
+def lost(journal: Journal, pair: str, there: Inventory) -> str | None:
+    """Return why a target with so much in it cannot be what this pair left, or None."""
     holds = {
         "memory": there.memories + sum(there.other_nodes.values()),
         "relationship": there.relationships + there.other_relationships,
     }
-    kept = journal.bases(stores.pair).kept(holds)
-    lost = {kind: kept[kind] - number for kind, number in holds.items() if kept[kind] > number}
-    if not lost:
+    kept = journal.bases(pair).kept(holds)
+    fewer = {kind: kept[kind] - number for kind, number in holds.items() if kept[kind] > number}
+    if not fewer:
         return None
-    named = ", ".join(f"{number} of kind {kind}" for kind, number in lost.items())
+    named = ", ".join(f"{number} of kind {kind}" for kind, number in fewer.items())
     return f"the target holds fewer records than this pair brought there ({named})"
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from migrator.backends.memory import MemoryBackend
 from migrator.errors import Interrupted, UsageError
 from tests.sync.conftest import START, changed, stamp
 
 if TYPE_CHECKING:
+    from migrator.backends.base import Inventory
     from tests.sync.conftest import Nights
 
 
@@ -168,6 +170,21 @@ def test_an_open_id_that_is_gone_from_the_source_is_no_longer_read(nights: Night
     assert nights.run().exit_code == 10
     del nights.here.nodes["b"], nights.here.edges["a-b"]
     assert nights.run().exit_code == 0
+
+
+def test_a_night_asks_once_what_the_target_holds(nights: Nights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes half a second at 100,000 + 100,000, and was asked twice."""
+    asked: list[str] = []
+    inventory = MemoryBackend.inventory
+
+    def counted(backend: MemoryBackend) -> Inventory:
+        asked.append(backend.open("read").place.partition("-")[0])
+        return inventory(backend)
+
+    quiet(nights)
+    monkeypatch.setattr(MemoryBackend, "inventory", counted)
+    assert nights.run().warnings == ()
+    assert sorted(asked) == ["source", "target"]
 
 
 @pytest.mark.parametrize("kind", ["memory", "relationship"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from migrator.ahead import THREADS, called_ahead
+from migrator.ahead import THREADS, begun, called_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,3 +58,40 @@ def test_no_more_is_taken_than_is_worked_on(*, overlaps: bool) -> None:
     assert len(taken) == (THREADS + 1 if overlaps else 1)
     results.close()  # type: ignore[attr-defined]
     assert (threading.get_ident() in threads) is not overlaps
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_a_call_is_made_once_and_its_result_or_error_stays(overlaps: bool) -> None:
+    made: list[str] = []
+
+    def call() -> int:
+        made.append(threading.current_thread().name)
+        if len(made) == 2:
+            raise ValueError(*made)
+        return 7
+
+    with begun(call, overlaps=overlaps) as look:
+        assert (look(), look()) == (7, 7)
+    assert (made == ["MainThread"]) is not overlaps
+    with begun(call, overlaps=overlaps) as look, pytest.raises(ValueError, match=r"Main|ahead"):
+        look()
+
+
+def test_it_goes_on_meanwhile_and_whoever_stops_early_waits() -> None:
+    goes, may_end = threading.Event(), threading.Event()
+    ended: list[bool] = []
+
+    def call() -> None:
+        goes.set()
+        ended.append(may_end.wait(10))
+
+    def stop_early() -> None:
+        with begun(call, overlaps=True):
+            assert goes.wait(10)
+            assert not ended
+            may_end.set()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop_early()
+    assert ended == [True]
