@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests import figures
 from tests.model.search import explore
 from tests.model.world import Story, ViolationError
 
@@ -35,7 +36,9 @@ def keeps_the_promise(budget: tuple[int, int, int], least: int) -> None:
     found = explore(story(budget))
     assert found.endings
     assert found.worlds > least, "the model has become too small to show anything"
-    print(f"{budget}: {found.worlds:,} worlds, {found.endings:,} endings, none loses anything")
+    deaths, restarts, strangers = budget
+    which = f"{deaths} deaths, {restarts} restarts, {strangers} foreign writes"
+    figures.add(f"model, {which}: {found.worlds:,} worlds, {found.endings:,} endings, nothing lost or overwritten")
 
 
 @pytest.mark.parametrize("budget", BUDGETS, ids=str)
