@@ -13,6 +13,7 @@ RULES = "tests/engine/test_rules.py"
 LOSSES = "tests/engine/test_losses.py"
 CRASHES = "tests/engine/test_crashes.py"
 TAKEN_BACK = "tests/engine/test_rollback.py"
+MODEL = "tests/model/test_protocol.py::test_every_order_of_events"
 
 _APPLIED = '(events.BatchApplied if self._phase == "forward" else events.RollbackApplied)'
 
@@ -168,6 +169,34 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
         f"{RULES}::test_a_late_claim_below_the_acknowledged_epoch_stops_the_run",
     ),
     bug_in(
+        "a claim that lands late proves a loss",
+        RESUME,
+        "proven = marker is not None and marker.epoch not in state.unheard_claims\n",
+        "proven = marker is not None\n",
+        MODEL,
+    ),
+    bug_in(
+        "a marker that names a refused plan does not prove it",
+        RESUME,
+        "        if batch.batch == batch_there:\n",
+        '        if batch.batch == batch_there and batch.status == "planned":\n',
+        MODEL,
+    ),
+    bug_in(
+        "a marker that was released is taken for one that somebody removed",
+        RESUME,
+        "        if seen.closed:\n            return Action.RELEASED\n        if seen.phase",
+        "        if seen.phase",
+        f"{CRASHES}::test_every_step_of_a_run[before]",
+    ),
+    bug_in(
+        "a rollback claims with another number than that of the last plan that landed",
+        RESUME,
+        '    return number, state.batches[number].digest if number else ""\n',
+        '    return 0, ""\n',
+        f"{CRASHES}::test_every_step_of_a_rollback[before]",
+    ),
+    bug_in(
         "a journal older than the target goes on",
         RESUME,
         "    if marker.batch > seen.last_number:\n        return Action.STOP_NEWER\n",
@@ -224,6 +253,13 @@ PROTOCOL_BUGS: tuple[Mutation, ...] = (
         '("planned", "applied", "void")',
         '("planned", "applied", "void", "refused", "lost")',
         "tests/engine/test_regressions.py::test_a_lost_row_that_somebody_else_made_is_theirs",
+    ),
+    bug_in(
+        "what was taken back is taken back again",
+        ROLLBACK,
+        "            if identity in undone:\n",
+        "            if identity in undone and not undone:\n",
+        "tests/engine/test_many_rows.py::test_a_restored_record_that_a_client_looked_at_since_is_restored",
     ),
     bug_in(
         "a rollback deletes what others changed since",
